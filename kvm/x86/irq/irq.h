@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Interrupt controllers as KVM has them: local APIC, IOAPIC, PIC, PIT, routing,
+ * MSIs; and the eventfd plumbing on top. What the run loop and uapi/ call.
+ */
+#ifndef KVM_X86_IRQ_IRQ_H
+#define KVM_X86_IRQ_IRQ_H
+
+#include "kvm/vcpu.h"
+
+/* ---- Local APIC ---- */
+
+int hv_lapic_new(struct hv_vcpu *v);
+void hv_lapic_free(struct hv_vcpu *v);
+/* @init: INIT, else power-on. */
+void hv_lapic_reset(struct hv_vcpu *v, bool init);
+
+/* Highest deliverable vector (IRR above PPR), or -1. With ExtINT from the PIC included in _any. */
+int hv_lapic_pending(struct hv_vcpu *v);
+bool hv_irq_pending_any(struct hv_vcpu *v);
+/* Acknowledge: moves IRR to ISR (or INTAs the PIC); -1 if nothing. */
+int hv_irq_ack(struct hv_vcpu *v);
+/* INIT/SIPI latched in the APIC: change mp_state and reset/start the vCPU. */
+bool hv_lapic_has_events(struct hv_vcpu *v);
+void hv_lapic_accept_events(struct hv_vcpu *v);
+
+/* IA32_APIC_BASE. 0 or -EINVAL (-> #GP). */
+int hv_lapic_set_base(struct hv_vcpu *v, u64 val, bool host);
+u64 hv_lapic_get_base(struct hv_vcpu *v);
+u8 hv_lapic_get_cr8(struct hv_vcpu *v);
+void hv_lapic_set_cr8(struct hv_vcpu *v, u8 cr8);
+
+/* x2APIC MSRs 800..8ff, and TSC_DEADLINE. 0, or 1 for #GP. */
+int hv_x2apic_read(struct hv_vcpu *v, u32 msr, u64 *val);
+int hv_x2apic_write(struct hv_vcpu *v, u32 msr, u64 val);
+u64 hv_lapic_get_tscdeadline(struct hv_vcpu *v);
+void hv_lapic_set_tscdeadline(struct hv_vcpu *v, u64 val);
+/* xAPIC page; true if @gpa belongs to this vCPU's enabled xAPIC. */
+bool hv_lapic_mmio_read(struct hv_vcpu *v, u64 gpa, unsigned len, void *data);
+bool hv_lapic_mmio_write(struct hv_vcpu *v, u64 gpa, unsigned len, const void *data);
+/* Trap-like exits of APIC virtualization. */
+void hv_lapic_eoi(struct hv_vcpu *v, u8 vector);
+
+int hv_lapic_get_state(struct hv_vcpu *v, struct kvm_lapic_state *s);
+int hv_lapic_set_state(struct hv_vcpu *v, const struct kvm_lapic_state *s);
+/* The timer fired or may have: called before entry. */
+void hv_lapic_timer_poll(struct hv_vcpu *v);
+/* The guest TSC jumped: re-arm. */
+void hv_lapic_tsc_changed(struct hv_vcpu *v);
+/* Host time (CLOCK_MONOTONIC ns) of the next timer event, or 0. */
+u64 hv_lapic_timer_next(struct hv_vcpu *v);
+
+/* PV EOI: MSR 4b564d04. 0 or 1 (#GP). Sync before entry and after exit. */
+int hv_pv_eoi_set(struct hv_vcpu *v, u64 val);
+void hv_pv_eoi_entry(struct hv_vcpu *v);
+void hv_pv_eoi_exit(struct hv_vcpu *v);
+/* KVM_HC_SEND_IPI: number delivered or -KVM_EINVAL style errno. */
+long hv_pv_send_ipi(struct hv_vm *vm, u64 low, u64 high, u32 min_id, u64 icr, bool long_mode);
+
+/* ---- Chips of a VM ---- */
+
+/* KVM_CREATE_IRQCHIP (with default routing), split irqchip, KVM_CREATE_PIT2. */
+int hv_irqchip_create(struct hv_vm *vm);
+int hv_irqchip_split(struct hv_vm *vm, u32 pins);
+int hv_pit_create(struct hv_vm *vm, const struct kvm_pit_config *c);
+void hv_irqchip_free(struct hv_vm *vm);
+int hv_irqchip_get(struct hv_vm *vm, struct kvm_irqchip *c);
+int hv_irqchip_set(struct hv_vm *vm, const struct kvm_irqchip *c);
+int hv_pit_get(struct hv_vm *vm, struct kvm_pit_state2 *s);
+int hv_pit_set(struct hv_vm *vm, const struct kvm_pit_state2 *s);
+int hv_pit_reinject(struct hv_vm *vm, bool on);
+
+/* KVM_IRQ_LINE: <0 errno, 0 coalesced, >0 delivered, status as KVM_IRQ_LINE_STATUS. */
+int hv_irq_line(struct hv_vm *vm, u32 gsi, int level, int source_id);
+int hv_signal_msi(struct hv_vm *vm, const struct kvm_msi *msi);
+int hv_set_gsi_routing(struct hv_vm *vm, const struct kvm_irq_routing_entry *e, u32 nr, u32 flags);
+/* EOI of @vector by a LAPIC for level interrupts: IOAPIC or exit to user space (split). */
+void hv_ioapic_eoi(struct hv_vcpu *v, u8 vector, bool level);
+
+/* ---- eventfds ---- */
+
+int hv_irqfd(struct hv_vm *vm, const struct kvm_irqfd *f);
+int hv_ioeventfd(struct hv_vm *vm, const struct kvm_ioeventfd *f);
+void hv_eventfds_free(struct hv_vm *vm);
+
+/* ---- I/O buses ---- */
+
+struct hv_iodev {
+	/* 0 handled, -EOPNOTSUPP not mine. */
+	int (*read)(struct hv_iodev *d, struct hv_vcpu *v, u64 addr, unsigned len, void *data);
+	int (*write)(struct hv_iodev *d, struct hv_vcpu *v, u64 addr, unsigned len, const void *data);
+};
+/* Ranges on a bus: registration is safe against running vCPUs. -EEXIST on overlap, except for MMIO LAPIC. */
+int hv_iobus_add(struct hv_vm *vm, enum hv_bus bus, u64 addr, u64 len, struct hv_iodev *d);
+void hv_iobus_del(struct hv_vm *vm, enum hv_bus bus, struct hv_iodev *d);
+/* 0 handled in the hypervisor; -EOPNOTSUPP: goes to user space. */
+int hv_iobus_read(struct hv_vcpu *v, enum hv_bus bus, u64 addr, unsigned len, void *data);
+int hv_iobus_write(struct hv_vcpu *v, enum hv_bus bus, u64 addr, unsigned len, const void *data);
+void hv_iobus_free(struct hv_vm *vm);
+
+int hv_coalesced_register(struct hv_vm *vm, const struct kvm_coalesced_mmio_zone *z);
+int hv_coalesced_unregister(struct hv_vm *vm, const struct kvm_coalesced_mmio_zone *z);
+
+#endif

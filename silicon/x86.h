@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One simulated x86-64 logical processor: what software that runs *on* it in
+ * VMX root mode (a hypervisor written in C) can do to it.
+ *
+ * A simulated physical address (spa_t) is an address in this process. The C
+ * caller plays the role of root-mode code: it reads and writes registers and
+ * MSRs as instructions would, and enters a guest with x86_vmenter() of
+ * silicon/vmx.h, which returns at the VM exit.
+ *
+ * Threads: a processor belongs to the thread that calls it. Only the functions
+ * under "Events from outside" may be called from any thread (and from signal
+ * handlers where said so).
+ */
+#ifndef SILICON_X86_H
+#define SILICON_X86_H
+
+#include "base/types.h"
+
+struct x86_cpu;
+struct x86_model;
+
+/* ModRM numbers. */
+enum x86_gpr {
+	X86_RAX, X86_RCX, X86_RDX, X86_RBX, X86_RSP, X86_RBP, X86_RSI, X86_RDI,
+	X86_R8, X86_R9, X86_R10, X86_R11, X86_R12, X86_R13, X86_R14, X86_R15,
+	X86_NR_GPRS
+};
+
+/* Sreg numbers; LDTR and TR follow as in the VMCS guest-state area. */
+enum x86_seg {
+	X86_ES, X86_CS, X86_SS, X86_DS, X86_FS, X86_GS, X86_NR_SREGS,
+	X86_LDTR = X86_NR_SREGS, X86_TR, X86_NR_SEGS
+};
+
+/* Access rights in VMCS format: SDM "Guest Register State", table of access rights. */
+#define X86_AR_TYPE 0xfu
+#define X86_AR_S (1u << 4)
+#define X86_AR_DPL_SHIFT 5
+#define X86_AR_DPL(ar) (((ar) >> 5) & 3)
+#define X86_AR_P (1u << 7)
+#define X86_AR_AVL (1u << 12)
+#define X86_AR_L (1u << 13)
+#define X86_AR_DB (1u << 14)
+#define X86_AR_G (1u << 15)
+#define X86_AR_UNUSABLE (1u << 16)
+
+struct x86_segment {
+	u64 base;
+	u32 limit;		/* in bytes, G applied */
+	u32 ar;			/* X86_AR_* */
+	u16 sel;
+};
+
+struct x86_dtable {
+	u64 base;
+	u16 limit;
+};
+
+/*
+ * The architectural state that a VMCS guest area holds, plus the GPRs: for
+ * loading and reading a processor as a whole (tests, emulation).
+ * No check is made: what is loaded must be a state the processor can be in.
+ */
+struct x86_state {
+	u64 gpr[X86_NR_GPRS];
+	u64 rip, rflags;
+	struct x86_segment seg[X86_NR_SEGS];
+	struct x86_dtable gdtr, idtr;
+	u64 cr0, cr2, cr3, cr4, cr8;
+	u64 efer;
+	u64 dr[4], dr6, dr7;
+	u64 pdpte[4];		/* PAE paging only */
+	u32 interruptibility;	/* VMCS format: 0 STI, 1 MOV SS, 3 NMI */
+};
+
+/* ---- Life ---- */
+
+/*
+ * Models are tables of CPUID, MSRs and vendor behaviour: "intel", later "amd".
+ * Returns NULL for an unknown name. x86_model_name(i) lists them, NULL ends.
+ */
+const struct x86_model *x86_model_find(const char *name);
+const char *x86_model_name(unsigned i);
+
+/*
+ * A processor in its power-on state. @apic_id: initial local APIC id.
+ * Returns NULL when memory is short. Registers it with the machine-wide list
+ * that code-page tracking needs; x86_cpu_free() must be called by a thread
+ * that is not inside x86_vmenter() of this processor.
+ */
+struct x86_cpu *x86_cpu_new(const struct x86_model *model, u32 apic_id);
+void x86_cpu_free(struct x86_cpu *cpu);
+const struct x86_model *x86_cpu_model(const struct x86_cpu *cpu);
+
+/* Power-on (RESET) and INIT states. SDM vol. 3A "Processor State After Reset". */
+void x86_cpu_reset(struct x86_cpu *cpu);
+void x86_cpu_init(struct x86_cpu *cpu);
+
+/* ---- Registers, as root-mode instructions would reach them ---- */
+
+void x86_get_state(struct x86_cpu *cpu, struct x86_state *state);
+void x86_set_state(struct x86_cpu *cpu, const struct x86_state *state);
+
+/* The sixteen GPRs; after a VM exit they hold the guest's (RSP is in the VMCS). */
+u64 *x86_gprs(struct x86_cpu *cpu);
+
+u64 x86_get_cr2(struct x86_cpu *cpu);
+void x86_set_cr2(struct x86_cpu *cpu, u64 v);
+u64 x86_get_cr8(struct x86_cpu *cpu);
+void x86_set_cr8(struct x86_cpu *cpu, u64 v);
+/* @n: 0..3, 6, 7. Fixed bits are forced as MOV DR would. */
+u64 x86_get_dr(struct x86_cpu *cpu, unsigned n);
+void x86_set_dr(struct x86_cpu *cpu, unsigned n, u64 v);
+
+/* RDMSR/WRMSR at CPL 0. Returns 0, or -1 where the instruction would #GP(0). */
+int __must_check x86_rdmsr(struct x86_cpu *cpu, u32 msr, u64 *v);
+int __must_check x86_wrmsr(struct x86_cpu *cpu, u32 msr, u64 v);
+
+u64 x86_get_xcr0(struct x86_cpu *cpu);
+/* XSETBV. Returns 0, or -1 for #GP(0). */
+int __must_check x86_set_xcr0(struct x86_cpu *cpu, u64 v);
+u32 x86_get_pkru(struct x86_cpu *cpu);
+void x86_set_pkru(struct x86_cpu *cpu, u32 v);
+
+/*
+ * The whole extended state in the standard (non-compacted) XSAVE format of
+ * the model, for the components of @mask; @buf has x86_xsave_size() bytes.
+ * x86_xrstor_area(): -1 if the header or MXCSR would make XRSTOR #GP.
+ */
+unsigned x86_xsave_size(const struct x86_cpu *cpu);
+void x86_xsave_area(struct x86_cpu *cpu, void *buf, u64 mask);
+int __must_check x86_xrstor_area(struct x86_cpu *cpu, const void *buf, u64 mask);
+
+void x86_cpuid(struct x86_cpu *cpu, u32 leaf, u32 subleaf, u32 out[4]);
+
+/* The processor's own TSC (root-mode RDTSC) and its frequency in kHz. */
+u64 x86_rdtsc(struct x86_cpu *cpu);
+u32 x86_tsc_khz(void);
+
+/* Widths in bits: guest-physical (CPUID 80000008) and linear (48 or 57). */
+unsigned x86_model_physbits(const struct x86_model *model);
+unsigned x86_model_linbits(const struct x86_model *model);
+
+/* ---- Events from outside: any thread ---- */
+
+/*
+ * An external interrupt arrives at the processor's (physical) local APIC.
+ * Async-signal-safe. @vector: 16..255. In VMX non-root mode it exits or is
+ * delivered as the pin-based controls say, within one block of instructions.
+ */
+void x86_raise_intr(struct x86_cpu *cpu, u8 vector);
+void x86_raise_nmi(struct x86_cpu *cpu);
+/* Acknowledge as INTA would: highest pending vector, or -1. Owner thread. */
+int x86_ack_intr(struct x86_cpu *cpu);
+
+/* ---- Running without a hypervisor (tests, tools) ---- */
+
+enum x86_run_result {
+	X86_RUN_BUDGET,		/* @max_insns executed */
+	X86_RUN_HALT,		/* HLT, nothing pending */
+	X86_RUN_SHUTDOWN,	/* triple fault */
+	X86_RUN_BUS_ERROR,	/* memory behind a physical address is gone */
+	X86_RUN_STOP,		/* the bus asked for it */
+};
+
+/*
+ * Execute from the present state, in root mode or outside VMX, at most
+ * @max_insns instructions (0 = no limit).
+ */
+enum x86_run_result x86_run(struct x86_cpu *cpu, u64 max_insns);
+
+/*
+ * Guest memory that this process can no longer reach (SIGSEGV/SIGBUS).
+ * To be called from the program's handler of both signals with si_addr:
+ * does not return if the fault belongs to a simulated access of this thread
+ * (it then ends the run with a bus error); otherwise returns and the handler
+ * must treat the signal as its own. x86_install_fault_handler() installs a
+ * chaining handler for programs that have none.
+ */
+void x86_handle_host_fault(void *addr);
+int x86_install_fault_handler(void);
+
+#endif

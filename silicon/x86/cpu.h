@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * struct x86_cpu: the whole state of one logical processor. Private to
+ * silicon/x86.
+ *
+ * Invariant: between instructions every architectural register is in this
+ * struct and exact. An instruction that faults has changed nothing except
+ * where the manual says so: a handler makes all accesses that can fault
+ * before it writes a register. Faults and VM exits leave a handler by longjmp
+ * to the run loop (fault.h), so a handler holds no lock and owns no memory.
+ */
+#ifndef SILICON_X86_CPU_H
+#define SILICON_X86_CPU_H
+
+#include <setjmp.h>
+#include <stdatomic.h>
+
+#include "base/bits.h"
+#include "base/types.h"
+#include "silicon/x86.h"
+#include "silicon/x86_emul.h"
+#include "silicon/x86/vmx/vmx_state.h"
+
+/* Register-file slots beyond the GPRs, so that address forms need no branch. */
+#define X86_REG_ZERO 16		/* always 0: no base, no index */
+#define X86_REG_NEXT_RIP 17	/* RIP of the next instruction: RIP-relative base */
+#define X86_NR_REGSLOTS 18
+
+/* CPUID words that carry feature bits; see spec/x86/feature.def. */
+enum x86_feat_word {
+	X86_W_1C, X86_W_1D, X86_W_6A, X86_W_7B, X86_W_7C, X86_W_7D, X86_W_7A1, X86_W_DA1,
+	X86_W_X1C, X86_W_X1D, X86_W_X7D, X86_W_X8B, X86_NR_FEAT_WORDS
+};
+enum x86_feat {
+#define FEAT(name, word, bit, intel, amd) X86_FEAT_##name = X86_W_##word * 32 + (bit),
+#include "spec/x86/feature.def"
+#undef FEAT
+	X86_FEAT_NONE = 0xffff	/* ungated */
+};
+
+#define RFLAGS_CF BIT(0)
+#define RFLAGS_1 BIT(1)
+#define RFLAGS_PF BIT(2)
+#define RFLAGS_AF BIT(4)
+#define RFLAGS_ZF BIT(6)
+#define RFLAGS_SF BIT(7)
+#define RFLAGS_TF BIT(8)
+#define RFLAGS_IF BIT(9)
+#define RFLAGS_DF BIT(10)
+#define RFLAGS_OF BIT(11)
+#define RFLAGS_IOPL BITS(13, 12)
+#define RFLAGS_NT BIT(14)
+#define RFLAGS_RF BIT(16)
+#define RFLAGS_VM BIT(17)
+#define RFLAGS_AC BIT(18)
+#define RFLAGS_VIF BIT(19)
+#define RFLAGS_VIP BIT(20)
+#define RFLAGS_ID BIT(21)
+#define RFLAGS_ARITH (RFLAGS_CF | RFLAGS_PF | RFLAGS_AF | RFLAGS_ZF | RFLAGS_SF | RFLAGS_OF)
+
+#define CR0_PE BIT(0)
+#define CR0_MP BIT(1)
+#define CR0_EM BIT(2)
+#define CR0_TS BIT(3)
+#define CR0_ET BIT(4)
+#define CR0_NE BIT(5)
+#define CR0_WP BIT(16)
+#define CR0_AM BIT(18)
+#define CR0_NW BIT(29)
+#define CR0_CD BIT(30)
+#define CR0_PG BIT(31)
+#define CR4_VME BIT(0)
+#define CR4_PVI BIT(1)
+#define CR4_TSD BIT(2)
+#define CR4_DE BIT(3)
+#define CR4_PSE BIT(4)
+#define CR4_PAE BIT(5)
+#define CR4_MCE BIT(6)
+#define CR4_PGE BIT(7)
+#define CR4_PCE BIT(8)
+#define CR4_OSFXSR BIT(9)
+#define CR4_OSXMMEXCPT BIT(10)
+#define CR4_UMIP BIT(11)
+#define CR4_LA57 BIT(12)
+#define CR4_VMXE BIT(13)
+#define CR4_SMXE BIT(14)
+#define CR4_FSGSBASE BIT(16)
+#define CR4_PCIDE BIT(17)
+#define CR4_OSXSAVE BIT(18)
+#define CR4_SMEP BIT(20)
+#define CR4_SMAP BIT(21)
+#define CR4_PKE BIT(22)
+#define EFER_SCE BIT(0)
+#define EFER_LME BIT(8)
+#define EFER_LMA BIT(10)
+#define EFER_NXE BIT(11)
+
+/* What code at CS:RIP means; part of the key of decoded blocks. */
+enum x86_mode {
+	X86_MODE_REAL,		/* CR0.PE = 0; 16-bit default unless CS.D (big real) */
+	X86_MODE_VM86,
+	X86_MODE_PROT,		/* legacy protected mode */
+	X86_MODE_COMPAT,	/* LMA = 1, CS.L = 0 */
+	X86_MODE_64,
+};
+
+/* Which of the TLB arrays applies: fixed by CPL, AC and CR0/CR4, see x86_update_mode(). */
+enum x86_mmu_idx {
+	X86_MMU_KERNEL,		/* CPL 0-2 with AC = 0, and every implicit supervisor access */
+	X86_MMU_KERNEL_AC,	/* CPL 0-2 with AC = 1: SMAP suspended */
+	X86_MMU_USER,		/* CPL 3 */
+	X86_NR_MMU_IDX,
+	/* Always misses: alignment checks on (CPL 3, CR0.AM, AC). Walks as USER. */
+	X86_MMU_USER_ALIGN = X86_NR_MMU_IDX,
+	X86_NR_TLBS
+};
+
+/*
+ * A TLB entry. A tag is (linear page address | cpu->tlb_ctx), the context id
+ * standing for (VPID, PCID, EPTP, paging mode); ~0 never matches. The write
+ * tag is absent while a write must take the slow path: D bit clear, page holds
+ * decoded code, data breakpoint near, PML. host = spa page - linear page.
+ */
+struct x86_tlbe {
+	u64 rtag;
+	u64 wtag;
+	u64 host;
+	u64 info;		/* mmu/ only */
+};
+#define X86_TLB_BITS 10
+#define X86_TLB_SIZE (1u << X86_TLB_BITS)
+
+typedef struct { u64 mant; u16 exp; u8 pad[6]; } x86_f80_t;	/* as in FXSAVE slots */
+
+struct x86_ymm { _Alignas(32) union { u8 b[32]; u16 w[16]; u32 d[8]; u64 q[4]; float f[8]; double lf[4]; }; };
+
+struct x86_fpu {
+	struct x86_ymm ymm[16];
+	x86_f80_t st[8];	/* physical register i at st[i]; ST(n) = st[(top + n) & 7] */
+	u16 fcw, fsw;		/* fsw with TOP in 13:11 */
+	u8 ftw;			/* abridged: bit i = physical register i is not empty */
+	u16 fop;
+	u64 fip, fdp;
+	u32 mxcsr;
+	u64 xinuse;		/* XINUSE tracking is conservative: a set bit may be init */
+};
+
+/* Why ordinary block execution must stop: bits of cpu->events (any thread sets). */
+enum x86_event {
+	X86_EV_INTR = 1 << 0,		/* physical local APIC has something pending */
+	X86_EV_NMI = 1 << 1,
+	X86_EV_INIT = 1 << 2,
+	X86_EV_SIPI = 1 << 3,
+	X86_EV_SMI = 1 << 4,
+	X86_EV_CODE_PAGE = 1 << 5,	/* drop write tags: a page got decoded elsewhere */
+	X86_EV_STOP = 1 << 6,		/* leave x86_run() */
+	X86_EV_TIMER = 1 << 7,		/* VMX-preemption timer may have expired */
+};
+/* Own-thread reasons to leave the fast path: bits of cpu->slow. */
+enum x86_slow {
+	X86_SLOW_TF = 1 << 0,		/* RFLAGS.TF */
+	X86_SLOW_RF = 1 << 1,		/* RFLAGS.RF */
+	X86_SLOW_SHADOW_STI = 1 << 2,
+	X86_SLOW_SHADOW_SS = 1 << 3,
+	X86_SLOW_DB_PENDING = 1 << 4,	/* pending debug exceptions (cpu->pending_db) */
+	X86_SLOW_IBP = 1 << 5,		/* an enabled instruction breakpoint exists */
+	X86_SLOW_INTR_WINDOW = 1 << 6,	/* VMX: window exiting, evaluate each boundary */
+	X86_SLOW_NMI_WINDOW = 1 << 7,
+	X86_SLOW_MTF = 1 << 8,
+	X86_SLOW_VMX_TRAP = 1 << 9,	/* trap-like APIC-write/EOI/TPR exit pending */
+	X86_SLOW_VINTR = 1 << 10,	/* VMX: virtual interrupt recognised */
+	X86_SLOW_HALTED = 1 << 11,	/* activity state is not active */
+	X86_SLOW_BUDGET = 1 << 12,	/* instruction budget is used up soon: count exactly */
+	X86_SLOW_TIMER = 1 << 13,	/* preemption timer armed and near */
+};
+
+enum x86_activity { X86_ACT_ACTIVE, X86_ACT_HLT, X86_ACT_SHUTDOWN, X86_ACT_WAIT_SIPI };
+
+struct x86_op;
+struct x86_block;
+struct x86_decode;	/* decode/: this processor's blocks */
+
+struct x86_cpu {
+	/* ---- hot: every instruction ---- */
+	u64 gpr[X86_NR_REGSLOTS];
+	u64 rip;			/* of the current instruction */
+	u64 cc_z, cc_s, cc_c;		/* arithmetic flags, see flags.h */
+	u64 rflags;			/* all others; arithmetic bits are 0, bit 1 is 1 */
+	_Atomic u32 events;		/* enum x86_event */
+	u32 slow;			/* enum x86_slow */
+	u64 seg_base[X86_NR_SREGS];	/* effective: 0 for ES CS SS DS in 64-bit mode */
+	u64 lin_mask;			/* ~0 in 64-bit mode, else ffffffff */
+	u64 ip_mask;			/* ~0, ffffffff or ffff by CS */
+	u64 sp_mask;			/* by mode and SS.B */
+	u8 seg_read_ok, seg_write_ok;	/* bit n: Sreg n needs no limit/type check (flat or 64-bit) */
+	u8 cpl;
+	u8 mode;			/* enum x86_mode */
+	u8 code_size;			/* default operand size of CS: 2, 4; 64-bit mode: 8 */
+	u8 mmu_idx;			/* enum x86_mmu_idx */
+	u16 tlb_ctx;			/* 0..4095, of the current address space */
+	struct x86_tlbe *tlb;		/* = tlbs[mmu_idx] */
+	u64 insn_count;			/* completed instructions (REP counts one each time it leaves) */
+	u64 insn_limit;			/* X86_SLOW_BUDGET */
+
+	/* ---- segments, tables, control ---- */
+	struct x86_segment seg[X86_NR_SEGS];
+	struct x86_dtable gdtr, idtr;
+	u64 cr0, cr2, cr3, cr4;
+	u64 efer;
+	u64 pdpte[4];
+	u64 dr[4], dr6, dr7;
+	u64 xcr0, xss;
+	u32 pkru;
+	u64 pending_db;			/* VMCS pending-debug format */
+	bool nmi_blocked;
+	u8 activity;			/* enum x86_activity */
+
+	/* ---- MSRs with storage of their own (sys/msr.c has the table) ---- */
+	u64 star, lstar, cstar, fmask, kernel_gs_base;
+	u32 sysenter_cs;
+	u64 sysenter_esp, sysenter_eip;
+	u64 tsc_aux, tsc_offset, tsc_adjust;
+	u64 pat, mtrr_def_type, mtrr_fixed[11], mtrr_var[16];
+	u64 misc_enable, misc_features, feature_control, spec_ctrl, debugctl;
+	u64 apic_base;
+	u64 mcg_status, mcg_ctl, mc_bank[4 * 32];
+	u64 mperf, aperf;
+
+	struct x86_fpu fpu;
+
+	/* ---- the physical local APIC: what root-mode software needs of it ---- */
+	u32 apic_id;
+	_Atomic u64 irr[4];
+	u8 tpr;				/* CR8 << 4 */
+
+	/* ---- VT-x ---- */
+	struct x86_vmx vmx;
+
+	/* ---- faults and exits out of handlers: fault.h ---- */
+	sigjmp_buf *unwind;
+	struct {
+		u8 kind;		/* enum x86_unwind */
+		u8 vector, type;	/* exceptions: type as in VMCS interruption info */
+		bool has_error;
+		u32 error;
+		u64 payload;		/* #PF: CR2; #DB: DR6 bits; bus error: spa */
+	} fault;
+	u8 delivering;			/* an event is being delivered: 0 or 1 + its class */
+	u32 idt_vectoring;		/* of that event, VMCS format; 0 = none */
+	u32 idt_vectoring_error;
+
+	/* ---- memory ---- */
+	struct x86_tlbe tlbs[X86_NR_TLBS][X86_TLB_SIZE];
+	struct x86_mmu *mmu;		/* mmu/: contexts, walk caches */
+	struct x86_decode *decode;
+	const struct x86_bus_ops *bus;	/* NULL: physical address = process address */
+	void *bus_ctx;
+	volatile bool in_access;	/* a host fault now belongs to us */
+
+	const struct x86_model *model;
+	u32 feat[X86_NR_FEAT_WORDS];
+	u8 physbits, linbits;
+	struct x86_cpu *next_cpu;	/* machine-wide list */
+	_Atomic bool running;		/* inside a run loop */
+};
+
+static inline bool x86_has(const struct x86_cpu *cpu, enum x86_feat f)
+{
+	return f == X86_FEAT_NONE || (cpu->feat[f / 32] >> (f % 32) & 1);
+}
+
+static inline bool x86_lma(const struct x86_cpu *cpu)
+{
+	return cpu->efer & EFER_LMA;
+}
+
+static inline bool x86_paging(const struct x86_cpu *cpu)
+{
+	return cpu->cr0 & CR0_PG;
+}
+
+static inline bool x86_in_64(const struct x86_cpu *cpu)
+{
+	return cpu->mode == X86_MODE_64;
+}
+
+/* Protected mode proper: not real, not virtual-8086. */
+static inline bool x86_prot(const struct x86_cpu *cpu)
+{
+	return cpu->mode >= X86_MODE_PROT;
+}
+
+/* In VMX non-root operation. */
+static inline bool x86_guest(const struct x86_cpu *cpu)
+{
+	return cpu->vmx.non_root;
+}
+
+/*
+ * Recompute what is derived from CR0, CR4, EFER, segments, RFLAGS.VM/AC and
+ * CPL: mode, sizes, masks, effective bases, TLB index. To be called after any
+ * of them changed, before the next access. Does not flush TLBs.
+ */
+void x86_update_mode(struct x86_cpu *cpu);
+
+/* Canonical by the current width (CR4.LA57) / by the widest that the model has. */
+static inline bool x86_canonical(const struct x86_cpu *cpu, u64 a)
+{
+	unsigned w = cpu->cr4 & CR4_LA57 ? 57 : 48;
+
+	return (u64)sign_extend(a, w) == a;
+}
+
+static inline bool x86_canonical_max(const struct x86_cpu *cpu, u64 a)
+{
+	return (u64)sign_extend(a, cpu->linbits) == a;
+}
+
+#endif

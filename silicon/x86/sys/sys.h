@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Segmentation, event delivery, control registers, MSRs: what other parts of
+ * silicon/x86 need of sys/.
+ */
+#ifndef SILICON_X86_SYS_SYS_H
+#define SILICON_X86_SYS_SYS_H
+
+#include "silicon/x86/cpu.h"
+
+/*
+ * Deliver an event through the IDT (or IVT): the caller has done intercepts.
+ * @type: VMCS numbering 0 external, 2 NMI, 3 hardware exception, 4 software
+ * interrupt, 5 INT1, 6 INT3/INTO. @rip: what is pushed. Raises nested faults by
+ * unwinding; cpu->idt_vectoring describes the event while it is delivered.
+ */
+void x86_deliver(struct x86_cpu *cpu, u8 vector, u8 type, bool has_error, u32 error, u64 rip);
+
+/*
+ * Run-loop half of x86_fault(): intercepts, double-fault merging, CR2/DR6,
+ * delivery, triple fault. May unwind again (nested faults are handled inside).
+ */
+void x86_deliver_fault(struct x86_cpu *cpu);
+
+/* Everything between two instructions when cpu->events or cpu->slow is set. */
+void x86_boundary(struct x86_cpu *cpu);
+/* After an instruction executed with cpu->slow set: TF, RF, shadows, pending #DB. */
+void x86_after_insn(struct x86_cpu *cpu);
+/* Data breakpoint check from the MMU slow path: records into cpu->pending_db. */
+void x86_check_watchpoint(struct x86_cpu *cpu, u64 lin, unsigned size, bool write);
+void x86_check_io_watchpoint(struct x86_cpu *cpu, u16 port, unsigned size);
+/* Instruction breakpoint at cs.base+rip: raises #DB unless RF. */
+void x86_check_insn_breakpoint(struct x86_cpu *cpu);
+
+/* Load CR0/CR3/CR4/EFER with all checks of MOV CR / WRMSR. False: #GP(0), nothing changed. */
+bool x86_write_cr0(struct x86_cpu *cpu, u64 v);
+bool x86_write_cr3(struct x86_cpu *cpu, u64 v);
+bool x86_write_cr4(struct x86_cpu *cpu, u64 v);
+bool x86_write_efer(struct x86_cpu *cpu, u64 v);
+/* CR4 bits that the model's CPUID allows. */
+u64 x86_cr4_allowed(const struct x86_cpu *cpu);
+
+/* Full RDMSR/WRMSR semantics at CPL 0 behind intercepts. False: #GP(0). */
+bool x86_msr_read(struct x86_cpu *cpu, u32 msr, u64 *v);
+bool x86_msr_write(struct x86_cpu *cpu, u32 msr, u64 v);
+bool x86_pat_valid(u64 v);
+
+/* Load a segment register as MOV Sreg would (CS excluded). Raises. */
+void x86_load_sreg(struct x86_cpu *cpu, unsigned seg, u16 sel);
+/* Push/pop-free near control transfer check: raises #GP(0) if @rip is bad. Returns the masked value. */
+u64 x86_check_branch(struct x86_cpu *cpu, u64 rip);
+/* Privilege for ports: IOPL, TSS bitmap, VM86. Raises #GP(0). */
+void x86_check_io(struct x86_cpu *cpu, u16 port, unsigned size);
+/* The port itself (bus, or floating bus without one). */
+u32 x86_port_in(struct x86_cpu *cpu, u16 port, unsigned size);
+void x86_port_out(struct x86_cpu *cpu, u16 port, unsigned size, u32 val);
+/* POPF/IRET flag rules: which bits may change at this CPL/IOPL/mode; applies them. */
+void x86_write_eflags(struct x86_cpu *cpu, u64 val, unsigned osize);
+
+#endif
