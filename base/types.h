@@ -44,7 +44,7 @@ typedef struct { u64 v; } spa_t;	/* = an address in this process */
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 #define container_of(ptr, type, member) \
 	((type *)((char *)(ptr) - offsetof(type, member)))
-#define min(a, b) ({ __typeof__(a) a_ = (a); __typeof__(b) b_ = (b); a_ < b_ ? a_ : b_; })
-#define max(a, b) ({ __typeof__(a) a_ = (a); __typeof__(b) b_ = (b); a_ > b_ ? a_ : b_; })
+#define min(a, b) ({ __typeof__(a) mna_ = (a); __typeof__(b) mnb_ = (b); mna_ < mnb_ ? mna_ : mnb_; })
+#define max(a, b) ({ __typeof__(a) mxa_ = (a); __typeof__(b) mxb_ = (b); mxa_ > mxb_ ? mxa_ : mxb_; })
 
 #endif
