@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: MIT
+/* Files, nodes, mappings, notifiers and signal hooks, over a little node that counts. */
+#include "vfs/vfs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <setjmp.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <assert.h>
+#include <cmocka.h>
+
+static _Atomic int released;
+static u32 last_req;
+
+static long t_ioctl(struct vfs_file *f, u32 req, unsigned long arg)
+{
+	last_req = req;
+	if (req == 1)
+		return vfs_file_new(f->ops, f->priv, memfd_create("child", 0));
+	return (long)arg + *(int *)f->priv;
+}
+
+static int t_mmap(struct vfs_file *f, size_t len, int prot, int flags, off_t off)
+{
+	return prot & PROT_EXEC ? -EINVAL : 0;
+}
+
+static void t_release(struct vfs_file *f)
+{
+	released++;
+}
+
+static const struct vfs_file_ops t_ops = { .ioctl = t_ioctl, .mmap = t_mmap, .release = t_release };
+static int t_priv = 100;
+
+static int t_open(const struct vfs_node *n, struct vfs_file *f, int flags)
+{
+	int fd = memfd_create("node", 0);
+
+	if (ftruncate(fd, 4096) < 0)
+		return -errno;
+	f->ops = &t_ops;
+	f->priv = &t_priv;
+	return fd;
+}
+static const struct vfs_node t_node = { .path = "/dev/test-node", .open = t_open };
+
+static void open_ioctl_close(void **state)
+{
+	int fd, child;
+
+	assert_true(vfs_is_node("/dev/test-node"));
+	assert_false(vfs_is_node("/dev/test-nod"));
+	assert_int_equal(vfs_register_node(&t_node), -EEXIST);
+
+	released = 0;
+	fd = vfs_open("/dev/test-node", O_RDWR | O_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+	assert_int_equal(vfs_ioctl(fd, 7, 5), 105);
+	/* A sign-extended request is cut to 32 bits. */
+	assert_int_equal(vfs_ioctl(fd, 0xffffffffc008ae05ul, 1), 101);
+	assert_int_equal(last_req, 0xc008ae05);
+	child = (int)vfs_ioctl(fd, 1, 0);
+	assert_true(child >= 0 && child != fd);
+	assert_int_equal(vfs_close(fd), 0);
+	assert_int_equal(released, 1);
+	assert_int_equal(vfs_ioctl(fd, 7, 5), -ENOTTY);
+	assert_int_equal(vfs_ioctl(child, 7, 6), 106);
+	assert_null(vfs_file_get(child, &(struct vfs_file_ops){ 0 }));
+	assert_int_equal(vfs_close(child), 0);
+	assert_int_equal(released, 2);
+	assert_int_equal(vfs_close(child), -EBADF);
+	assert_int_equal(vfs_ioctl(-1, 7, 5), -ENOTTY);
+	assert_int_equal(vfs_open("/nonexistent/file", O_RDONLY), -ENOENT);
+}
+
+static void mappings_alias(void **state)
+{
+	int fd = vfs_open("/dev/test-node", O_RDWR);
+	volatile char *a, *b;
+
+	assert_false(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+	a = vfs_mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	b = vfs_mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	assert_true(a != MAP_FAILED && b != MAP_FAILED && a != b);
+	a[17] = 42;
+	assert_int_equal(b[17], 42);
+	errno = 0;
+	assert_true(vfs_mmap(NULL, 4096, PROT_EXEC, MAP_SHARED, fd, 0) == MAP_FAILED);
+	assert_int_equal(errno, EINVAL);
+	assert_int_equal(vfs_munmap((void *)a, 4096), 0);
+	assert_int_equal(vfs_munmap((void *)b, 4096), 0);
+	vfs_close(fd);
+}
+
+static void forked_child_gets_eio(void **state)
+{
+	int fd = vfs_open("/dev/test-node", O_RDWR), status;
+	pid_t pid = fork();
+
+	if (pid == 0)
+		_exit(vfs_ioctl(fd, 7, 5) == -EIO ? 0 : 1);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	vfs_close(fd);
+}
+
+static u64 inv_start, inv_end;
+static void on_invalidate(struct vfs_mm_notifier *n, u64 start, u64 end)
+{
+	inv_start = start;
+	inv_end = end;
+}
+
+static void notifier_hears_munmap(void **state)
+{
+	struct vfs_mm_notifier n = { .invalidate = on_invalidate };
+	void *p = vfs_mmap(NULL, 8192, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	vfs_mm_register(&n);
+	assert_int_equal(vfs_munmap(p, 8192), 0);
+	assert_int_equal(inv_start, (u64)p);
+	assert_int_equal(inv_end, (u64)p + 8192);
+	vfs_mm_unregister(&n);
+	inv_start = 0;
+	p = vfs_mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	vfs_munmap(p, 4096);
+	assert_int_equal(inv_start, 0);
+}
+
+static int kicks, handled;
+static void kick_fn(void *arg) { kicks += *(int *)arg; }
+static void handler(int sig) { handled = handled * 10 + kicks; }
+
+static void signal_kicks_before_handler(void **state)
+{
+	struct sigaction act = { .sa_handler = handler }, old;
+	int by = 3;
+	struct vfs_kick k = { kick_fn, &by };
+
+	kicks = handled = 0;
+	assert_int_equal(vfs_sigaction(SIGUSR2, &act, NULL), 0);
+	raise(SIGUSR2);
+	assert_int_equal(kicks, 0);
+	assert_null(vfs_set_kick(&k));
+	raise(SIGUSR2);
+	assert_int_equal(kicks, 3);
+	assert_int_equal(handled, 3);	/* the hook had run when the handler did */
+	assert_ptr_equal(vfs_set_kick(NULL), &k);
+	/* The client sees its own handler, not ours. */
+	assert_int_equal(vfs_sigaction(SIGUSR2, NULL, &old), 0);
+	assert_ptr_equal(old.sa_handler, handler);
+	act.sa_handler = SIG_DFL;
+	assert_int_equal(vfs_sigaction(SIGUSR2, &act, &old), 0);
+	assert_ptr_equal(old.sa_handler, handler);
+	assert_int_equal(vfs_sigaction(SIGUSR2, NULL, &old), 0);
+	assert_ptr_equal(old.sa_handler, SIG_DFL);
+	assert_int_equal(vfs_sigaction(SIGKILL, &act, NULL), -EINVAL);
+	assert_int_equal(vfs_sigaction(0, &act, NULL), -EINVAL);
+}
+
+static void *open_close_loop(void *arg)
+{
+	for (int i = 0; i < 2000; i++) {
+		int fd = vfs_open("/dev/test-node", O_RDWR);
+
+		assert(vfs_ioctl(fd, 7, 1) == 101);
+		vfs_close(fd);
+	}
+	return NULL;
+}
+
+static void *ioctl_any_loop(void *arg)
+{
+	for (int i = 0; i < 20000; i++)
+		vfs_ioctl(3 + i % 8, 7, 1);
+	return NULL;
+}
+
+static void close_races_with_ioctl(void **state)
+{
+	pthread_t t[4];
+
+	released = 0;
+	for (int i = 0; i < 4; i++)
+		pthread_create(&t[i], NULL, i & 1 ? ioctl_any_loop : open_close_loop, NULL);
+	for (int i = 0; i < 4; i++)
+		pthread_join(t[i], NULL);
+	assert_int_equal(released, 4000);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(open_ioctl_close),
+		cmocka_unit_test(mappings_alias),
+		cmocka_unit_test(forked_child_gets_eio),
+		cmocka_unit_test(notifier_hears_munmap),
+		cmocka_unit_test(signal_kicks_before_handler),
+		cmocka_unit_test(close_races_with_ioctl),
+	};
+
+	if (vfs_register_node(&t_node))
+		return 1;
+	return cmocka_run_group_tests_name("vfs", tests, NULL, NULL);
+}
