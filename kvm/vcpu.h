@@ -35,6 +35,8 @@ enum hv_request {
 
 struct hv_lapic;
 struct hv_vcpu_mmu;
+struct hv_vcpu_clock;
+struct hv_vcpu_pv;
 struct hv_vcpu_x86;	/* x86/vcpu_x86.h */
 
 struct hv_vcpu {
@@ -57,6 +59,8 @@ struct hv_vcpu {
 
 	struct hv_lapic *lapic;		/* x86/irq/; NULL without in-kernel APIC */
 	struct hv_vcpu_mmu *mmu;	/* x86/mmu/ */
+	struct hv_vcpu_clock *clock;	/* x86/clock.c */
+	struct hv_vcpu_pv *pv;		/* x86/pv.c */
 	struct hv_vcpu_x86 *x86;
 	struct hv_stats *stats;
 };
@@ -98,6 +102,15 @@ u64 hv_kvmclock_ns(struct hv_vm *vm);
 
 /* Queue events of the next entry: x86/events.c. */
 void hv_queue_exception(struct hv_vcpu *v, u8 vector, bool has_error, u32 error, bool has_payload, u64 payload);
+/* Any thread. */
 void hv_inject_nmi(struct hv_vcpu *v);
+
+/*
+ * Processor state of power-on, or INIT (@init), with hv_lapic_reset(); and the
+ * start of a waiting processor by a start-up IPI: CS = @vector << 8, IP = 0.
+ * Called by hv_lapic_accept_events() on the vCPU's thread. x86/vcpu.c.
+ */
+void hv_vcpu_reset(struct hv_vcpu *v, bool init);
+void hv_vcpu_sipi(struct hv_vcpu *v, u8 vector);
 
 #endif

@@ -38,6 +38,7 @@ struct hv_pic;
 struct hv_pit;
 struct hv_irqfds;
 struct hv_apic_map;
+struct hv_vm_clock;
 struct hv_stats;
 
 enum hv_bus { HV_BUS_MMIO, HV_BUS_PIO, HV_BUS_FAST_MMIO, HV_NR_BUSES };
@@ -82,9 +83,8 @@ struct hv_vm {
 	bool x2apic_format, x2apic_broadcast_quirk_off;	/* KVM_CAP_X2APIC_API */
 
 	/* time: x86/clock.c */
-	s64 kvmclock_offset;		/* ns: guest kvmclock = CLOCK_MONOTONIC_RAW-like base + this */
+	struct hv_vm_clock *clock;
 	u32 default_tsc_khz;
-	u64 tsc_last_write, tsc_last_nsec, tsc_last_offset;	/* write-matching heuristic */
 
 	/* capabilities that were enabled */
 	bool exception_payload, triple_fault_event;

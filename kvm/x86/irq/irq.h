@@ -10,8 +10,24 @@
 
 /* ---- Local APIC ---- */
 
+/*
+ * hv_lapic_new() wants v->vm, id and idx; the vCPU takes part in addressing once
+ * hv_apic_map_update() has seen it in vm->vcpus (call it after publishing the
+ * vCPU). hv_lapic_free() stops its timer.
+ */
 int hv_lapic_new(struct hv_vcpu *v);
 void hv_lapic_free(struct hv_vcpu *v);
+void hv_apic_map_update(struct hv_vm *vm);
+/*
+ * What CPUID and MCG_CAP tell: legality of APIC_BASE bits and the version
+ * register. Before the first call: no x2APIC, 36 physical bits, no CMCI.
+ */
+void hv_lapic_set_cpuid(struct hv_vcpu *v, bool x2apic, unsigned physbits, bool cmci);
+/*
+ * The register page, 4 KiB aligned: fit to be the virtual-APIC page. With the
+ * TPR shadow the processor writes TPR there, and nothing else needs to be told.
+ */
+void *hv_lapic_page(struct hv_vcpu *v);
 /* @init: INIT, else power-on. */
 void hv_lapic_reset(struct hv_vcpu *v, bool init);
 
@@ -20,7 +36,10 @@ int hv_lapic_pending(struct hv_vcpu *v);
 bool hv_irq_pending_any(struct hv_vcpu *v);
 /* Acknowledge: moves IRR to ISR (or INTAs the PIC); -1 if nothing. */
 int hv_irq_ack(struct hv_vcpu *v);
-/* INIT/SIPI latched in the APIC: change mp_state and reset/start the vCPU. */
+/*
+ * INIT/SIPI latched in the APIC: change mp_state and reset/start the vCPU. Not
+ * to be called while INIT is blocked (SMM, VMX root); it stays latched then.
+ */
 bool hv_lapic_has_events(struct hv_vcpu *v);
 void hv_lapic_accept_events(struct hv_vcpu *v);
 
@@ -43,7 +62,10 @@ void hv_lapic_eoi(struct hv_vcpu *v, u8 vector);
 
 int hv_lapic_get_state(struct hv_vcpu *v, struct kvm_lapic_state *s);
 int hv_lapic_set_state(struct hv_vcpu *v, const struct kvm_lapic_state *s);
-/* The timer fired or may have: called before entry. */
+/*
+ * The timer fired or may have: delivers LVTT. Called before every entry and
+ * after every wake-up; the timer itself only sets HV_REQ_EVENT and kicks.
+ */
 void hv_lapic_timer_poll(struct hv_vcpu *v);
 /* The guest TSC jumped: re-arm. */
 void hv_lapic_tsc_changed(struct hv_vcpu *v);
@@ -70,12 +92,24 @@ int hv_pit_get(struct hv_vm *vm, struct kvm_pit_state2 *s);
 int hv_pit_set(struct hv_vm *vm, const struct kvm_pit_state2 *s);
 int hv_pit_reinject(struct hv_vm *vm, bool on);
 
-/* KVM_IRQ_LINE: <0 errno, 0 coalesced, >0 delivered, status as KVM_IRQ_LINE_STATUS. */
+/* Who drives a line; a level line is high while any of them holds it so. */
+enum hv_irq_source { HV_IRQ_USER, HV_IRQ_RESAMPLE, HV_IRQ_PIT, HV_NR_IRQ_SOURCES };
+/*
+ * Returns -ENXIO without any irqchip; else the status of KVM_IRQ_LINE_STATUS:
+ * -1 ignored or masked, 0 coalesced, >0 delivered to that many. Any thread.
+ */
 int hv_irq_line(struct hv_vm *vm, u32 gsi, int level, int source_id);
 int hv_signal_msi(struct hv_vm *vm, const struct kvm_msi *msi);
 int hv_set_gsi_routing(struct hv_vm *vm, const struct kvm_irq_routing_entry *e, u32 nr, u32 flags);
-/* EOI of @vector by a LAPIC for level interrupts: IOAPIC or exit to user space (split). */
+/*
+ * EOI of @vector by a LAPIC: to the IOAPIC, or (split, level) an exit to user
+ * space: the vector is stored for hv_lapic_take_eoi_exit() and
+ * HV_REQ_IOAPIC_EOI_EXIT set, upon which KVM_RUN returns KVM_EXIT_IOAPIC_EOI.
+ */
 void hv_ioapic_eoi(struct hv_vcpu *v, u8 vector, bool level);
+u8 hv_lapic_take_eoi_exit(struct hv_vcpu *v);
+/* Vectors whose EOI must be seen here: for EOI-exit bitmaps. */
+void hv_ioapic_eoi_bitmap(struct hv_vcpu *v, u64 bitmap[4]);
 
 /* ---- eventfds ---- */
 
@@ -89,15 +123,26 @@ struct hv_iodev {
 	/* 0 handled, -EOPNOTSUPP not mine. */
 	int (*read)(struct hv_iodev *d, struct hv_vcpu *v, u64 addr, unsigned len, void *data);
 	int (*write)(struct hv_iodev *d, struct hv_vcpu *v, u64 addr, unsigned len, const void *data);
+	/* Optional: the device left its bus and nobody is in the calls above any more. */
+	void (*destroy)(struct hv_iodev *d);
 };
-/* Ranges on a bus: registration is safe against running vCPUs. -EEXIST on overlap, except for MMIO LAPIC. */
-int hv_iobus_add(struct hv_vm *vm, enum hv_bus bus, u64 addr, u64 len, struct hv_iodev *d);
+/*
+ * Ranges on a bus, safe against running vCPUs; takes slots_lock. -EEXIST if a
+ * range of another device overlaps; @shared ranges may overlap each other and
+ * an access goes to the first that takes it. -ENOSPC beyond the bus's limit.
+ * After hv_iobus_del() no call of @d runs or will be made; not to be called in
+ * an epoch section. Device calls run in one: they must not block.
+ */
+int hv_iobus_add(struct hv_vm *vm, enum hv_bus bus, u64 addr, u64 len, bool shared, struct hv_iodev *d);
 void hv_iobus_del(struct hv_vm *vm, enum hv_bus bus, struct hv_iodev *d);
 /* 0 handled in the hypervisor; -EOPNOTSUPP: goes to user space. */
 int hv_iobus_read(struct hv_vcpu *v, enum hv_bus bus, u64 addr, unsigned len, void *data);
 int hv_iobus_write(struct hv_vcpu *v, enum hv_bus bus, u64 addr, unsigned len, const void *data);
 void hv_iobus_free(struct hv_vm *vm);
 
+/* vm->coalesced_memfd and coalesced_ring: 0 or -errno. The page is at page 2 of each vCPU mapping. */
+int hv_coalesced_new(struct hv_vm *vm);
+void hv_coalesced_free(struct hv_vm *vm);
 int hv_coalesced_register(struct hv_vm *vm, const struct kvm_coalesced_mmio_zone *z);
 int hv_coalesced_unregister(struct hv_vm *vm, const struct kvm_coalesced_mmio_zone *z);
 
