@@ -172,6 +172,12 @@ enum x86_slow {
 	X86_SLOW_HALTED = 1 << 11,	/* activity state is not active */
 	X86_SLOW_BUDGET = 1 << 12,	/* instruction budget is used up soon: count exactly */
 	X86_SLOW_TIMER = 1 << 13,	/* preemption timer armed and near */
+	/*
+	 * The low four bits as they were when the present instruction started:
+	 * set by x86_boundary(), consumed by x86_after_insn().
+	 */
+	X86_SLOW_START_SHIFT = 16,
+	X86_SLOW_START = 0xf << 16,
 };
 
 enum x86_activity { X86_ACT_ACTIVE, X86_ACT_HLT, X86_ACT_SHUTDOWN, X86_ACT_WAIT_SIPI };
@@ -225,6 +231,7 @@ struct x86_cpu {
 	u64 apic_base;
 	u64 mcg_status, mcg_ctl, mc_bank[4 * 32];
 	u64 mperf, aperf;
+	u64 hwcr, syscfg;	/* AMD */
 
 	struct x86_fpu fpu;
 

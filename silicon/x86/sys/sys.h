@@ -7,12 +7,15 @@
 #define SILICON_X86_SYS_SYS_H
 
 #include "silicon/x86/cpu.h"
+#include "silicon/x86/op.h"
 
 /*
  * Deliver an event through the IDT (or IVT): the caller has done intercepts.
  * @type: VMCS numbering 0 external, 2 NMI, 3 hardware exception, 4 software
  * interrupt, 5 INT1, 6 INT3/INTO. @rip: what is pushed. Raises nested faults by
- * unwinding; cpu->idt_vectoring describes the event while it is delivered.
+ * unwinding; cpu->idt_vectoring describes the event while it is delivered. Sets
+ * cpu->rip and X86_REG_NEXT_RIP to the handler. A VM exit during delivery finds
+ * cpu->delivering != 0 and clears it with cpu->idt_vectoring.
  */
 void x86_deliver(struct x86_cpu *cpu, u8 vector, u8 type, bool has_error, u32 error, u64 rip);
 
@@ -22,6 +25,20 @@ void x86_deliver(struct x86_cpu *cpu, u8 vector, u8 type, bool has_error, u32 er
  */
 void x86_deliver_fault(struct x86_cpu *cpu);
 
+/*
+ * INT n (@type 4), INT1 (5), INT3 and INTO (6) as instructions: intercepts, VM86
+ * rules, delivery with RIP behind the instruction. INTO has tested OF.
+ */
+void x86_soft_int(struct x86_cpu *cpu, const struct x86_op *op, u8 vector, u8 type);
+
+/*
+ * The order of a run loop while cpu->events or cpu->slow is set: x86_boundary()
+ * (which ends with the instruction breakpoint check and records what holds at
+ * the start of the instruction in X86_SLOW_START bits of cpu->slow), then fetch
+ * and execution of one instruction, then x86_after_insn() if it completed.
+ * x86_boundary() leaves X86_SLOW_HALTED set when the processor stays halted
+ * outside non-root operation, where it waits itself.
+ */
 /* Everything between two instructions when cpu->events or cpu->slow is set. */
 void x86_boundary(struct x86_cpu *cpu);
 /* After an instruction executed with cpu->slow set: TF, RF, shadows, pending #DB. */
@@ -56,5 +73,15 @@ u32 x86_port_in(struct x86_cpu *cpu, u16 port, unsigned size);
 void x86_port_out(struct x86_cpu *cpu, u16 port, unsigned size, u32 val);
 /* POPF/IRET flag rules: which bits may change at this CPL/IOPL/mode; applies them. */
 void x86_write_eflags(struct x86_cpu *cpu, u64 val, unsigned osize);
+
+
+/*
+ * Mnemonics that libZydis shares between ordinary and system instructions (MOV,
+ * PUSH, POP, JMP, CALL, RET) have their rows in insn_base.def; the selectors there
+ * hand the system forms to these: MOV with a segment, control or debug register;
+ * PUSH/POP of one; far transfers (immediate or memory).
+ */
+x86_select_fn x86_sel_mov_sys, x86_sel_push_sreg, x86_sel_pop_sreg;
+x86_select_fn x86_sel_jmp_far, x86_sel_call_far, x86_sel_ret_far;
 
 #endif
