@@ -5,6 +5,13 @@
 
 #include "base/types.h"
 
+/* Monitor trap flag. */
+enum vmx_mtf {
+	VMX_MTF_OFF,
+	VMX_MTF_ARMED,		/* becomes pending when an instruction or a delivery completes */
+	VMX_MTF_PENDING,
+};
+
 struct x86_vmx {
 	bool on;		/* in VMX operation */
 	bool non_root;
@@ -19,6 +26,25 @@ struct x86_vmx {
 	u64 tsc_offset, tsc_mult;	/* in force for guest reads; mult 0 = no scaling */
 	bool virt_nmi_blocked;
 	u64 timer_deadline;	/* host-TSC value; 0 = not armed */
+
+	u64 virt_apic;		/* virtual-APIC page; 0 = no TPR shadow */
+	u64 apic_access;	/* APIC-access page; ~0 = not virtualized */
+
+	/* The event that this entry injects: delivered at the first boundary. */
+	bool inject_due;
+	bool injecting;		/* its delivery is what now runs */
+	u8 inject_len;
+
+	u8 mtf;			/* enum vmx_mtf */
+	u64 mtf_insns;		/* insn_count when it was armed */
+	bool iret_unblocked;	/* the present IRET removed NMI blocking */
+	bool tpr_check;		/* compare VTPR with the threshold at the next boundary */
+	bool apic_write;	/* a virtualized APIC write awaits emulation */
+	u16 apic_write_off;
+	bool from_c;		/* entered by x86_vmenter(): no root-mode code runs after the exit */
+	_Atomic u8 sipi_vector;	/* of X86_EV_SIPI */
+
+	u64 ple_first, ple_last;	/* PAUSE-loop detection, in TSC cycles */
 };
 
 #endif
