@@ -1,0 +1,411 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Vector instructions whose semantics are the host's own instruction: one
+ * handler per operand shape, the body (vec_body.def) chosen when the
+ * instruction is decoded and kept in op->imm. Moves, masked accesses, string
+ * compares and MMX are elsewhere (sse_*.c, avx_*.c, mmx_*.c).
+ *
+ * Guest floating point runs with every exception masked and clear flags;
+ * what the guest unmasked is found afterwards from the flags, before anything is
+ * committed. Compiled C never sees the guest's MXCSR.
+ */
+#include "silicon/x86/insn/vec.h"
+
+#include <stddef.h>
+
+#include "silicon/x86/flags.h"
+
+_Static_assert(offsetof(struct x86_vec_fp, flags) == 32 && offsetof(struct x86_vec_fp, gpr) == 40 &&
+	       offsetof(struct x86_vec_fp, mxcsr) == 48 && offsetof(struct x86_vec_fp, out) == 64,
+	       "vec_body.S knows these");
+
+/* ---- Bodies ---- */
+
+#define DECL_X(i) extern const char x86_vec_##i##x[];
+#define DECL_Y(i) extern const char x86_vec_##i##y[];
+#define DECL_XY(i) DECL_X(i) DECL_Y(i)
+#define VEC(name, shape, widths, class) DECL_##widths(V##name##_)
+#define VEX(name, shape, widths, class) DECL_##widths(V##name##_)
+#define LEG(name, shape, class) DECL_X(name##_)
+#define VECI(name, shape, widths, class, n) DECL_##widths(V##name##_i)
+#define VEXI(name, shape, widths, class, n) DECL_##widths(V##name##_i)
+#define LEGI(name, shape, class, n) DECL_X(name##_i)
+#include "silicon/x86/insn/vec_body.def"
+
+enum body_index {
+	BODY_NONE,
+#define VEC(name, shape, widths, class) BODY_##name,
+#define VEX(name, shape, widths, class) BODY_##name,
+#define LEG(name, shape, class) BODY_##name,
+#define VECI(name, shape, widths, class, n) BODYI_##name,
+#define VEXI(name, shape, widths, class, n) BODYI_##name,
+#define LEGI(name, shape, class, n) BODYI_##name,
+#include "silicon/x86/insn/vec_body.def"
+};
+
+#define PTR_X(i) .x = x86_vec_##i##x
+#define PTR_Y(i) .y = x86_vec_##i##y
+#define PTR_XY(i) PTR_X(i), PTR_Y(i)
+#define CLASS_INT false
+#define CLASS_FP true
+static const struct x86_vec_body bodies[] = {
+#define ROW(index, ptr, s, c, n, leg) [index] = { ptr, .shape = VEC_##s, .fp = CLASS_##c, .nimm = n, .sse = leg },
+#define VEC(name, shape, widths, class) ROW(BODY_##name, PTR_##widths(V##name##_), shape, class, 0, false)
+#define VEX(name, shape, widths, class) ROW(BODY_##name, PTR_##widths(V##name##_), shape, class, 0, false)
+#define LEG(name, shape, class) ROW(BODY_##name, PTR_X(name##_), shape, class, 0, true)
+#define VECI(name, shape, widths, class, n) ROW(BODYI_##name, PTR_##widths(V##name##_i), shape, class, n, false)
+#define VEXI(name, shape, widths, class, n) ROW(BODYI_##name, PTR_##widths(V##name##_i), shape, class, n, false)
+#define LEGI(name, shape, class, n) ROW(BODYI_##name, PTR_X(name##_i), shape, class, n, true)
+#include "silicon/x86/insn/vec_body.def"
+};
+
+static const u16 by_mnemonic[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
+#define VEC(name, shape, widths, class) \
+	[ZYDIS_MNEMONIC_##name] = BODY_##name, [ZYDIS_MNEMONIC_V##name] = BODY_##name,
+#define VEX(name, shape, widths, class) [ZYDIS_MNEMONIC_V##name] = BODY_##name,
+#define LEG(name, shape, class) [ZYDIS_MNEMONIC_##name] = BODY_##name,
+#include "silicon/x86/insn/vec_body.def"
+};
+
+static const u16 by_mnemonic_imm[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
+#define VECI(name, shape, widths, class, n) \
+	[ZYDIS_MNEMONIC_##name] = BODYI_##name, [ZYDIS_MNEMONIC_V##name] = BODYI_##name,
+#define VEXI(name, shape, widths, class, n) [ZYDIS_MNEMONIC_V##name] = BODYI_##name,
+#define LEGI(name, shape, class, n) [ZYDIS_MNEMONIC_##name] = BODYI_##name,
+#include "silicon/x86/insn/vec_body.def"
+};
+
+const struct x86_vec_body *x86_vec_body(unsigned mnemonic, bool imm)
+{
+	unsigned i = imm ? by_mnemonic_imm[mnemonic] : by_mnemonic[mnemonic];
+
+	return i ? &bodies[i] : NULL;
+}
+
+/* ---- Memory operands ---- */
+
+unsigned x86_vec_memsize(const struct x86_dec *d)
+{
+	for (unsigned i = 0; i < d->insn.operand_count_visible; i++)
+		if (d->operands[i].type == ZYDIS_OPERAND_TYPE_MEMORY)
+			return d->operands[i].size / 8;
+	return 0;
+}
+
+static void load_at(struct x86_cpu *cpu, unsigned seg, u64 lin, struct x86_ymm *v, unsigned size)
+{
+	const void *p;
+
+	v->q[0] = v->q[1] = v->q[2] = v->q[3] = 0;
+	switch (size) {
+	case 1: v->q[0] = x86_load8(cpu, seg, lin); return;
+	case 2: v->q[0] = x86_load16(cpu, seg, lin); return;
+	case 4: v->q[0] = x86_load32(cpu, seg, lin); return;
+	case 8: v->q[0] = x86_load64(cpu, seg, lin); return;
+	}
+	p = x86_hit_read(cpu, lin, size);
+	if (unlikely(!p))
+		x86_load_bytes(cpu, seg, lin, v, size);
+	else if (size == 16)
+		x86_copy16(v, p);
+	else
+		x86_copy32(v, p);
+}
+
+static void store_at(struct x86_cpu *cpu, unsigned seg, u64 lin, const void *v, unsigned size)
+{
+	const struct x86_ymm *y = v;
+	void *p;
+
+	switch (size) {
+	case 1: x86_store8(cpu, seg, lin, y->b[0]); return;
+	case 2: x86_store16(cpu, seg, lin, y->w[0]); return;
+	case 4: x86_store32(cpu, seg, lin, y->d[0]); return;
+	case 8: x86_store64(cpu, seg, lin, y->q[0]); return;
+	}
+	p = x86_hit_write(cpu, lin, size);
+	if (unlikely(!p))
+		x86_store_bytes(cpu, seg, lin, v, size);
+	else if (size == 16)
+		x86_copy16(p, v);
+	else
+		x86_copy32(p, v);
+}
+
+void x86_vec_load(struct x86_cpu *cpu, const struct x86_op *op, struct x86_ymm *v, unsigned size)
+{
+	load_at(cpu, op->seg, x86_lin_read(cpu, op->seg, x86_ea(cpu, op), size), v, size);
+}
+
+void x86_vec_store(struct x86_cpu *cpu, const struct x86_op *op, const void *v, unsigned size)
+{
+	store_at(cpu, op->seg, x86_lin_write(cpu, op->seg, x86_ea(cpu, op), size), v, size);
+}
+
+void x86_vec_load_aligned(struct x86_cpu *cpu, const struct x86_op *op, struct x86_ymm *v, unsigned size)
+{
+	u64 lin = x86_lin_read(cpu, op->seg, x86_ea(cpu, op), size);
+
+	if (unlikely(lin & (size - 1)))
+		x86_gp0(cpu);
+	load_at(cpu, op->seg, lin, v, size);
+}
+
+void x86_vec_store_aligned(struct x86_cpu *cpu, const struct x86_op *op, const void *v, unsigned size)
+{
+	u64 lin = x86_lin_write(cpu, op->seg, x86_ea(cpu, op), size);
+
+	if (unlikely(lin & (size - 1)))
+		x86_gp0(cpu);
+	store_at(cpu, op->seg, lin, v, size);
+}
+
+/* ---- SIMD floating-point exceptions ---- */
+
+void x86_vec_fp_run(struct x86_cpu *cpu, struct x86_vec_fp *a)
+{
+	u32 guest = cpu->fpu.mxcsr;
+	u32 unmasked = ~(guest >> MXCSR_MASK_SHIFT) & FP_FLAGS;
+	u64 gpr = a->gpr;
+	u32 flags;
+
+	/* FTZ acts only while underflow is masked. */
+	a->mxcsr = (guest & (MXCSR_RC | MXCSR_DAZ | (unmasked & FP_UE ? 0 : MXCSR_FTZ))) | MXCSR_MASKS;
+	flags = x86_vec_fp(a) & FP_FLAGS;
+	if (unlikely(unmasked & FP_UE)) {
+		/*
+		 * Unmasked underflow also wants tiny results that are exact. Flushing
+		 * them makes the host report every tiny result.
+		 */
+		struct x86_vec_fp probe = *a;
+
+		probe.gpr = gpr;
+		probe.mxcsr |= MXCSR_FTZ;
+		flags |= x86_vec_fp(&probe) & FP_UE;
+	}
+	if (unlikely(flags & unmasked)) {
+		/* A pre-computation exception stops all elements before any result. */
+		if (flags & unmasked & FP_PRE_FLAGS)
+			flags &= FP_PRE_FLAGS;
+		cpu->fpu.mxcsr |= flags;
+		x86_simd_fault(cpu);
+	}
+	cpu->fpu.mxcsr |= flags;
+}
+
+/* ---- Handlers by operand shape ---- */
+
+#define YMM(n) (&cpu->fpu.ymm[n])
+
+static __always_inline void check(struct x86_cpu *cpu, bool vex)
+{
+	if (vex)
+		x86_check_avx(cpu);
+	else
+		x86_check_sse(cpu);
+}
+
+static __always_inline const void *source(struct x86_cpu *cpu, const struct x86_op *op,
+					  struct x86_ymm *tmp, bool vex, bool mem)
+{
+	if (!mem)
+		return YMM(op->rm);
+	if (!vex && op->osize == 16)
+		x86_vec_load_aligned(cpu, op, tmp, 16);
+	else
+		x86_vec_load(cpu, op, tmp, op->osize);
+	return tmp;
+}
+
+static __always_inline void vec_int(struct x86_cpu *cpu, const struct x86_op *op, bool vex, bool mem)
+{
+	struct x86_ymm tmp;
+	const void *s2;
+
+	check(cpu, vex);
+	s2 = source(cpu, op, &tmp, vex, mem);
+	(vex ? x86_vec_call32 : x86_vec_call16)((const void *)op->imm, YMM(op->reg), YMM(op->vvvv), s2,
+						YMM(op->imm2));
+}
+
+static __always_inline void vec_fp(struct x86_cpu *cpu, const struct x86_op *op, bool vex, bool mem)
+{
+	struct x86_vec_fp a;
+	struct x86_ymm tmp;
+
+	check(cpu, vex);
+	a.body = (const void *)op->imm;
+	a.dst = YMM(op->reg);
+	a.s1 = YMM(op->vvvv);
+	a.s2 = source(cpu, op, &tmp, vex, mem);
+	a.gpr = 0;
+	x86_vec_fp_run(cpu, &a);
+	if (vex)
+		*YMM(op->reg) = a.out;
+	else
+		x86_copy16(YMM(op->reg), &a.out);
+}
+
+static __always_inline void set_flags(struct x86_cpu *cpu, u64 rflags)
+{
+	x86_set_arith(cpu, rflags & RFLAGS_ARITH);
+}
+
+static __always_inline void vec_flags(struct x86_cpu *cpu, const struct x86_op *op, bool vex, bool mem)
+{
+	struct x86_ymm tmp;
+
+	check(cpu, vex);
+	set_flags(cpu, x86_vec_flags((const void *)op->imm, YMM(op->reg), source(cpu, op, &tmp, vex, mem)));
+}
+
+static __always_inline void vec_flags_fp(struct x86_cpu *cpu, const struct x86_op *op, bool vex, bool mem)
+{
+	struct x86_vec_fp a;
+	struct x86_ymm tmp;
+
+	check(cpu, vex);
+	a.body = (const void *)op->imm;
+	a.dst = a.s1 = YMM(op->reg);
+	a.s2 = source(cpu, op, &tmp, vex, mem);
+	a.gpr = 0;
+	x86_vec_fp_run(cpu, &a);
+	set_flags(cpu, a.flags);
+}
+
+/* Floating point to a general register. */
+static __always_inline void vec_to_gpr(struct x86_cpu *cpu, const struct x86_op *op, bool vex, bool mem)
+{
+	struct x86_vec_fp a;
+	struct x86_ymm tmp;
+
+	check(cpu, vex);
+	a.body = (const void *)op->imm;
+	a.s2 = source(cpu, op, &tmp, vex, mem);
+	a.dst = a.s1 = a.s2;
+	a.gpr = 0;
+	x86_vec_fp_run(cpu, &a);
+	cpu->gpr[op->reg] = a.gpr;
+}
+
+/* A general register or integer in memory to floating point. */
+static __always_inline void vec_from_gpr(struct x86_cpu *cpu, const struct x86_op *op, bool vex, bool mem)
+{
+	struct x86_vec_fp a;
+	struct x86_ymm tmp;
+
+	check(cpu, vex);
+	a.body = (const void *)op->imm;
+	a.dst = YMM(op->reg);
+	a.s1 = a.s2 = YMM(op->vvvv);
+	if (mem) {
+		x86_vec_load(cpu, op, &tmp, op->osize);
+		a.gpr = tmp.q[0];
+	} else {
+		a.gpr = cpu->gpr[op->rm];
+	}
+	x86_vec_fp_run(cpu, &a);
+	if (vex)
+		*YMM(op->reg) = a.out;
+	else
+		x86_copy16(YMM(op->reg), &a.out);
+}
+
+static __always_inline void vec_mask_to_gpr(struct x86_cpu *cpu, const struct x86_op *op, bool vex)
+{
+	check(cpu, vex);
+	cpu->gpr[op->reg] = x86_vec_gpr((const void *)op->imm, YMM(op->rm), YMM(op->rm));
+}
+
+static __always_inline void vec_sse_only(struct x86_cpu *cpu, const struct x86_op *op, bool mem)
+{
+	struct x86_ymm tmp;
+
+	x86_check_sse(cpu);
+	x86_vec_call_sse((const void *)op->imm, YMM(op->reg), YMM(op->vvvv),
+			 source(cpu, op, &tmp, false, mem), YMM(op->imm2));
+}
+
+#define HANDLERS(name) \
+	static void name##_sse_r(struct x86_cpu *cpu, const struct x86_op *op) { name(cpu, op, false, false); } \
+	static void name##_sse_m(struct x86_cpu *cpu, const struct x86_op *op) { name(cpu, op, false, true); } \
+	static void name##_avx_r(struct x86_cpu *cpu, const struct x86_op *op) { name(cpu, op, true, false); } \
+	static void name##_avx_m(struct x86_cpu *cpu, const struct x86_op *op) { name(cpu, op, true, true); } \
+	static x86_fn *const name##_fns[2][2] = {{ name##_sse_r, name##_sse_m }, { name##_avx_r, name##_avx_m }};
+HANDLERS(vec_int)
+HANDLERS(vec_fp)
+HANDLERS(vec_flags)
+HANDLERS(vec_flags_fp)
+HANDLERS(vec_to_gpr)
+HANDLERS(vec_from_gpr)
+
+static void mask_to_gpr_sse(struct x86_cpu *cpu, const struct x86_op *op) { vec_mask_to_gpr(cpu, op, false); }
+static void mask_to_gpr_avx(struct x86_cpu *cpu, const struct x86_op *op) { vec_mask_to_gpr(cpu, op, true); }
+static void sse_only_r(struct x86_cpu *cpu, const struct x86_op *op) { vec_sse_only(cpu, op, false); }
+static void sse_only_m(struct x86_cpu *cpu, const struct x86_op *op) { vec_sse_only(cpu, op, true); }
+
+/* ---- Selection ---- */
+
+/* 256-bit forms that came later than the row's 128-bit ones. */
+static bool width_allowed(const struct x86_dec *d)
+{
+	switch (d->insn.meta.isa_set) {
+	case ZYDIS_ISA_SET_AVX2: return x86_has(d->cpu, X86_FEAT_AVX2);
+	case ZYDIS_ISA_SET_VAES:
+	case ZYDIS_ISA_SET_VPCLMULQDQ: return false;
+	default: return true;
+	}
+}
+
+x86_fn *x86_sel_vec(const struct x86_dec *d, struct x86_op *op)
+{
+	const ZydisDecodedOperand *last = &d->operands[d->insn.operand_count_visible - 1];
+	bool has_imm = last->type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
+	bool vex = op->flags & X86_OP_VEX, mem = op->flags & X86_OP_MEM;
+	const struct x86_vec_body *b = x86_vec_body(d->insn.mnemonic, has_imm);
+	bool wide = vex && op->vl == 32;
+	u64 imm = op->imm;
+
+	if (!b || !width_allowed(d))
+		return x86_op_ud;
+	/* Shifts by an immediate: the destination is VEX.vvvv, or ModRM.rm without VEX. */
+	if (d->operands[0].encoding == ZYDIS_OPERAND_ENCODING_NDSNDD)
+		op->reg = op->vvvv;
+	else if (d->operands[0].encoding == ZYDIS_OPERAND_ENCODING_MODRM_RM)
+		op->reg = op->rm;
+	if (!vex)
+		op->vvvv = op->reg;
+	if (b->shape == VEC_RVMR || b->shape == VEC_R3) {
+		if (!vex)
+			op->imm2 = 0;	/* BLENDVPS and others: XMM0 */
+	} else {
+		op->imm2 = op->reg;
+	}
+	op->osize = (u8)x86_vec_memsize(d);
+	/* INSERTPS takes the only element that a memory operand has. */
+	if (mem && (d->insn.mnemonic == ZYDIS_MNEMONIC_INSERTPS || d->insn.mnemonic == ZYDIS_MNEMONIC_VINSERTPS))
+		imm &= 0x3f;
+	/* The legacy compares know eight predicates. */
+	if (!vex && b->fp && b->nimm == 32)
+		imm &= 7;
+	if (b->shape == VEC_GW || b->shape == VEC_VG)
+		wide = op->flags & X86_OP_REXW && d->mode == X86_MODE_64;
+	op->imm = (u64)x86_vec_imm(wide && b->y ? b->y : b->x, b, imm);
+
+	switch ((enum x86_vec_shape)b->shape) {
+	case VEC_GM:
+		return vex ? mask_to_gpr_avx : mask_to_gpr_sse;
+	case VEC_GW:
+		return vec_to_gpr_fns[vex][mem];
+	case VEC_VG:
+		return vec_from_gpr_fns[vex][mem];
+	case VEC_FL:
+		return b->fp ? vec_flags_fp_fns[vex][mem] : vec_flags_fns[vex][mem];
+	case VEC_R3:
+	case VEC_RM: case VEC_RVM: case VEC_RVC: case VEC_RMW: case VEC_RMN: case VEC_RVMR: case VEC_RVX:
+		if (b->sse)
+			return mem ? sse_only_m : sse_only_r;
+		return b->fp ? vec_fp_fns[vex][mem] : vec_int_fns[vex][mem];
+	}
+	return x86_op_ud;
+}
