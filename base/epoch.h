@@ -24,7 +24,11 @@ void epoch_exit(void);
 /* Is the calling thread inside a section? For assertions. */
 bool epoch_held(void);
 
-/* Free @n with @free after a grace period. Never blocks; any thread. */
+/*
+ * Free @n with @free after a grace period. Never blocks; any thread. @free runs
+ * on whatever thread calls in here next, maybe under its locks: it may defer
+ * more, but must not take a lock that anybody holds while deferring.
+ */
 void epoch_defer(struct epoch_node *n, void (*free)(struct epoch_node *n));
 /* Wait for one grace period. */
 void epoch_synchronize(void);
