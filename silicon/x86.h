@@ -181,4 +181,16 @@ enum x86_run_result x86_run(struct x86_cpu *cpu, u64 max_insns);
 void x86_handle_host_fault(void *addr);
 int x86_install_fault_handler(void);
 
+/*
+ * Physical memory as root-mode software reaches it, where it may be gone: 0,
+ * or -EFAULT (bytes before the bad page may have been copied). Accesses are
+ * relaxed atomics; aligned 1, 2, 4, 8 bytes move as one. x86_phys_cmpxchg() is
+ * locked, @size 1, 2, 4, 8, 16 (16: aligned); 1 = mismatch, *@old replaced.
+ * Writes are noticed by processors that have the page's code decoded. Need the
+ * fault handler. Any thread.
+ */
+int __must_check x86_phys_read(spa_t pa, void *buf, size_t len);
+int __must_check x86_phys_write(spa_t pa, const void *buf, size_t len);
+int __must_check x86_phys_cmpxchg(spa_t pa, void *old, const void *val, unsigned size);
+
 #endif

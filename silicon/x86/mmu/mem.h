@@ -193,7 +193,10 @@ const u8 *x86_fetch_page(struct x86_cpu *cpu, u64 lin, u64 *spa);
 
 /* ---- TLB control: mmu/tlb.c ---- */
 
-/* Context id for the present (VPID, PCID, EPTP, CR0/CR4/EFER paging bits); sets cpu->tlb_ctx. */
+/*
+ * Context id for the present (VPID, PCID, EPTP, CR0/CR4/EFER paging bits, PKRU);
+ * sets cpu->tlb_ctx. To be called after any of them changed, WRPKRU and XRSTOR included.
+ */
 void x86_tlb_switch(struct x86_cpu *cpu);
 /* The rows of x86-silicon "what flushes what". */
 void x86_tlb_flush_all(struct x86_cpu *cpu);		/* current VPID, all PCIDs, globals too */
@@ -215,6 +218,14 @@ bool x86_load_pdptes(struct x86_cpu *cpu, u64 cr3);
 
 /* Translate without side effects (no A/D, no fault raised): 0 and *@pa, or #PF code | 1u << 31. */
 u32 x86_translate(struct x86_cpu *cpu, u64 lin, bool write, bool user, bool fetch, u64 *pa);
+
+/*
+ * A run loop, or a VMX operation that touches guest memory, brackets itself:
+ * in between a host fault of this thread unwinds with X86_UNWIND_BUS_ERROR.
+ * May nest (emulation inside a hypervisor's own access): pass what begin returned to end.
+ */
+struct x86_cpu *x86_access_begin(struct x86_cpu *cpu);
+void x86_access_end(struct x86_cpu *cpu, struct x86_cpu *before);
 
 int x86_mmu_new(struct x86_cpu *cpu);
 void x86_mmu_free(struct x86_cpu *cpu);

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Memory that vanishes: a client may unmap or truncate what it gave us as
+ * guest RAM. The host's SIGSEGV or SIGBUS at a simulated access becomes the
+ * bus error of that processor; the same for root-mode software's own accesses
+ * through x86_phys_read() and its like.
+ *
+ * No signal mask is saved or changed on the normal path: the handler is
+ * installed with SA_NODEFER, so leaving it by siglongjmp() leaves nothing
+ * blocked. All other faults go to the handler that was there before.
+ */
+#include <errno.h>
+#include <signal.h>
+
+#include "base/epoch.h"
+#include "silicon/x86/mmu/phys.h"
+
+/* The processor whose handlers run on this thread, and the copy in progress. */
+static _Thread_local struct x86_cpu *volatile access_cpu;
+static _Thread_local sigjmp_buf *volatile copy_guard;
+
+struct x86_cpu *x86_access_begin(struct x86_cpu *cpu)
+{
+	struct x86_cpu *before = access_cpu;
+
+	if (before)
+		before->in_access = false;
+	access_cpu = cpu;
+	if (cpu)
+		cpu->in_access = true;
+	return before;
+}
+
+void x86_access_end(struct x86_cpu *cpu, struct x86_cpu *before)
+{
+	cpu->in_access = false;
+	access_cpu = before;
+	if (before)
+		before->in_access = true;
+}
+
+void x86_handle_host_fault(void *addr)
+{
+	struct x86_cpu *cpu = access_cpu;
+
+	/* Where no guest memory can be, the bug is ours. */
+	if (x86_no_memory((u64)addr))
+		return;
+	if (copy_guard)
+		siglongjmp(*copy_guard, 1);
+	if (!cpu || !cpu->in_access)
+		return;
+	if (cpu->mmu->in_epoch) {
+		cpu->mmu->in_epoch = false;
+		epoch_exit();
+	}
+	x86_bus_error(cpu, (u64)addr);
+}
+
+/* ---- A handler for programs that have none ---- */
+
+static struct sigaction previous[2];	/* SIGSEGV, SIGBUS */
+
+static void on_fault(int sig, siginfo_t *info, void *context)
+{
+	const struct sigaction *prev = &previous[sig == SIGBUS];
+	int saved = errno;
+
+	/* SI_KERNEL: a general protection fault, which has no address. */
+	if (info->si_code > 0 && info->si_code != SI_KERNEL)
+		x86_handle_host_fault(info->si_addr);
+	errno = saved;
+	if (prev->sa_flags & SA_SIGINFO) {
+		prev->sa_sigaction(sig, info, context);
+	} else if (prev->sa_handler != SIG_DFL && prev->sa_handler != SIG_IGN) {
+		prev->sa_handler(sig);
+	} else {
+		/* The default action, at the faulting instruction. */
+		sigaction(sig, prev, NULL);
+		if (info->si_code <= 0)
+			raise(sig);
+	}
+}
+
+int x86_install_fault_handler(void)
+{
+	static const int sigs[2] = { SIGSEGV, SIGBUS };
+	struct sigaction sa = { .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK };
+
+	sigemptyset(&sa.sa_mask);
+	for (unsigned i = 0; i < 2; i++) {
+		struct sigaction old;
+
+		if (sigaction(sigs[i], &sa, &old))
+			return -errno;
+		/* Installed before: keep what we chained to then. */
+		if (!(old.sa_flags & SA_SIGINFO) || old.sa_sigaction != on_fault)
+			previous[i] = old;
+	}
+	return 0;
+}
+
+/* ---- Physical memory as root-mode software reaches it ---- */
+
+static int guarded_copy(void *dst, const void *src, size_t len)
+{
+	sigjmp_buf jb;
+	sigjmp_buf *volatile before = copy_guard;
+
+	if (sigsetjmp(jb, 0)) {
+		copy_guard = before;
+		return -EFAULT;
+	}
+	copy_guard = &jb;
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	x86_mem_copy(dst, src, len);
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	copy_guard = before;
+	return 0;
+}
+
+static bool no_range(u64 pa, size_t len)
+{
+	return x86_no_memory(pa) || (len && x86_no_memory(pa + len - 1));
+}
+
+int x86_phys_read(spa_t pa, void *buf, size_t len)
+{
+	return no_range(pa.v, len) ? -EFAULT : guarded_copy(buf, (const void *)pa.v, len);
+}
+
+int x86_phys_write(spa_t pa, const void *buf, size_t len)
+{
+	return no_range(pa.v, len) ? -EFAULT : guarded_copy((void *)pa.v, buf, len);
+}
+
+int x86_phys_cmpxchg(spa_t pa, void *old, const void *val, unsigned size)
+{
+	sigjmp_buf jb;
+	sigjmp_buf *volatile before = copy_guard;
+	u64 o[2] = { 0 }, n[2] = { 0 };
+	bool done;
+
+	if (no_range(pa.v, size))
+		return -EFAULT;
+	memcpy(o, old, size);
+	memcpy(n, val, size);
+	if (sigsetjmp(jb, 0)) {
+		copy_guard = before;
+		return -EFAULT;
+	}
+	copy_guard = &jb;
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	done = x86_mem_cmpxchg((void *)pa.v, o, n, size);
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	copy_guard = before;
+	if (done)
+		return 0;
+	memcpy(old, o, size);
+	return 1;
+}

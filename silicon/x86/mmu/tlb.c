@@ -1,0 +1,466 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The TLB: contexts, fills, invalidation.
+ *
+ * A tag names a linear page and a context: (VPID, PCID, EP4TA, paging mode).
+ * Invalidating a context means never using its id again, so the flushes of
+ * whole address spaces cost nothing but the misses that follow; when the ids
+ * run out every array is wiped. Contexts that differ only in their PCID share
+ * a group: an entry of a global page remembers its group, and a miss that
+ * finds such an entry takes it over into the present context without a walk.
+ *
+ * Pages with an enabled data breakpoint are never entered: their accesses take
+ * the slow path, which does the check. Likewise the APIC-access page.
+ *
+ * Not-present and reserved translations are not entered either, and every #PF
+ * comes from a walk just made, so raising a permission needs no INVLPG.
+ */
+#include <stdlib.h>
+
+#include "silicon/x86/mmu/mmu_priv.h"
+
+/* x86_tlbe.info: flags below the group id. */
+#define INFO_W BIT(0)		/* the translation permits writes (the tag may still be absent) */
+#define INFO_GLOBAL BIT(1)
+#define INFO_2M BIT(2)		/* fragment of a 2M or 4M page */
+#define INFO_1G BIT(3)
+#define INFO_GROUP_SHIFT 8
+
+#define TAG_NONE (~0ull)
+
+/* x86_ctx_key.mode */
+#define KEY_PG BIT(0)
+#define KEY_WP BIT(1)
+#define KEY_PSE BIT(2)
+#define KEY_PAE BIT(3)
+#define KEY_PGE BIT(4)
+#define KEY_LA57 BIT(5)
+#define KEY_SMEP BIT(6)
+#define KEY_SMAP BIT(7)
+#define KEY_PKE BIT(8)
+#define KEY_LMA BIT(9)
+#define KEY_NXE BIT(10)
+#define KEY_EPT BIT(11)
+
+static struct x86_ctx_key current_key(const struct x86_cpu *cpu)
+{
+	struct x86_ctx_key k = { 0 };
+
+	if (cpu->vmx.non_root) {
+		k.vpid = cpu->vmx.vpid;
+		if (cpu->vmx.eptp) {
+			k.eptp = cpu->vmx.eptp & BITS(51, 12);
+			k.mode |= KEY_EPT;
+		}
+	}
+	if (!x86_paging(cpu))
+		return k;
+	k.mode |= KEY_PG;
+	if (cpu->cr0 & CR0_WP)
+		k.mode |= KEY_WP;
+	if (cpu->cr4 & CR4_PSE)
+		k.mode |= KEY_PSE;
+	if (cpu->cr4 & CR4_PAE)
+		k.mode |= KEY_PAE;
+	if (cpu->cr4 & CR4_PGE)
+		k.mode |= KEY_PGE;
+	if (cpu->cr4 & CR4_LA57)
+		k.mode |= KEY_LA57;
+	if (cpu->cr4 & CR4_SMEP)
+		k.mode |= KEY_SMEP;
+	if (cpu->cr4 & CR4_SMAP)
+		k.mode |= KEY_SMAP;
+	if (cpu->efer & EFER_NXE)
+		k.mode |= KEY_NXE;
+	if (x86_lma(cpu)) {
+		k.mode |= KEY_LMA;
+		if (cpu->cr4 & CR4_PCIDE)
+			k.pcid = cpu->cr3 & 0xfff;
+		if (cpu->cr4 & CR4_PKE) {
+			k.mode |= KEY_PKE;
+			k.pkru = cpu->pkru;
+		}
+	}
+	return k;
+}
+
+static bool same_key(const struct x86_ctx_key *a, const struct x86_ctx_key *b)
+{
+	return a->eptp == b->eptp && a->mode == b->mode && a->pkru == b->pkru && a->vpid == b->vpid &&
+	       a->pcid == b->pcid;
+}
+
+static bool same_group(const struct x86_ctx_key *a, const struct x86_ctx_key *b)
+{
+	return a->eptp == b->eptp && a->mode == b->mode && a->vpid == b->vpid;
+}
+
+static unsigned slot_of(const struct x86_ctx_key *k)
+{
+	u64 h = k->eptp ^ (u64)k->pkru << 32 ^ (u64)k->vpid << 20 ^ (u64)k->mode << 12 ^ k->pcid;
+
+	return (unsigned)(h * 0x9e3779b97f4a7c15ull >> 58) % X86_CTX_SLOTS;
+}
+
+static void drop(struct x86_tlbe *e)
+{
+	e->rtag = e->wtag = TAG_NONE;
+}
+
+static void drop_itlb(struct x86_mmu *m)
+{
+	for (unsigned u = 0; u < 2; u++)
+		for (unsigned i = 0; i < X86_ITLB_SIZE; i++)
+			m->itlb[u][i].tag = TAG_NONE;
+}
+
+/* Linear and combined mappings of every context; the ids start anew. */
+static void wipe(struct x86_cpu *cpu)
+{
+	struct x86_mmu *m = cpu->mmu;
+
+	for (unsigned idx = 0; idx < X86_NR_TLBS; idx++)
+		for (unsigned i = 0; i < X86_TLB_SIZE; i++)
+			drop(&cpu->tlbs[idx][i]);
+	drop_itlb(m);
+	for (unsigned i = 0; i < X86_CTX_SLOTS; i++)
+		m->slots[i].ctx = X86_CTX_MAX;
+	memset(m->large_2m, 0, sizeof(m->large_2m));
+	m->large_1g = 0;
+	m->next_ctx = 0;
+	x86_decode_flush(cpu);
+}
+
+void x86_tlb_switch(struct x86_cpu *cpu)
+{
+	struct x86_mmu *m = cpu->mmu;
+	struct x86_ctx_key k = current_key(cpu);
+	struct x86_ctx_slot *s = &m->slots[slot_of(&k)];
+
+	m->cur = (unsigned)(s - m->slots);
+	if (s->ctx != X86_CTX_MAX && same_key(&s->key, &k)) {
+		cpu->tlb_ctx = s->ctx;
+		return;
+	}
+	if (m->next_ctx == X86_CTX_MAX)
+		wipe(cpu);
+	s->key = k;
+	s->ctx = (u16)m->next_ctx++;
+	s->group = 0;
+	for (unsigned i = 0; i < X86_CTX_SLOTS && !s->group; i++) {
+		struct x86_ctx_slot *o = &m->slots[i];
+
+		if (o != s && o->ctx != X86_CTX_MAX && same_group(&o->key, &k))
+			s->group = o->group;
+	}
+	if (!s->group)
+		s->group = m->next_group++;
+	cpu->tlb_ctx = s->ctx;
+}
+
+/* ---- Filling ---- */
+
+static bool watched(const struct x86_mmu *m, u64 lin)
+{
+	for (unsigned i = 0; i < m->nr_watch; i++)
+		if (m->watch[i] == (lin & PAGE_MASK))
+			return true;
+	return false;
+}
+
+static u64 fill_info(struct x86_cpu *cpu, u64 lin, const struct x86_walk *w)
+{
+	struct x86_mmu *m = cpu->mmu;
+	const struct x86_ctx_slot *s = &m->slots[m->cur];
+	u64 info = s->group << INFO_GROUP_SHIFT;
+
+	/* PKRU is no part of a group: a user page stays with its context while keys are on. */
+	if (w->global && !(w->user && (s->key.mode & KEY_PKE)))
+		info |= INFO_GLOBAL;
+	if (w->page_shift == 30) {
+		info |= INFO_1G;
+		m->large_1g |= BIT(lin >> 30 & 63);
+	} else if (w->page_shift > 12) {
+		/* Both halves of a 4M page are marked when they are used. */
+		info |= INFO_2M;
+		m->large_2m[lin >> 27 & 63] |= BIT(lin >> 21 & 63);
+	}
+	return info;
+}
+
+static void fill(struct x86_cpu *cpu, u64 lin, unsigned idx, const struct x86_walk *w)
+{
+	struct x86_tlbe *e = &cpu->tlbs[idx][x86_tlbe(cpu, lin) - cpu->tlb];
+	u64 page = lin & PAGE_MASK, pa = w->pa & PAGE_MASK;
+
+	if (cpu->bus || w->apic || watched(cpu->mmu, lin))
+		return;
+	e->rtag = page | cpu->tlb_ctx;
+	e->host = pa - page;
+	e->info = fill_info(cpu, lin, w) | (w->writable ? INFO_W : 0);
+	e->wtag = w->writable && !x86_codepage_test(pa) ? e->rtag : TAG_NONE;
+}
+
+/*
+ * Is the translation here although the inline compare failed? Write tags go
+ * when code gets decoded, and global pages belong to every PCID.
+ */
+static bool revive(struct x86_cpu *cpu, struct x86_tlbe *e, u64 lin, unsigned acc)
+{
+	u64 tag = (lin & PAGE_MASK) | cpu->tlb_ctx;
+	const struct x86_ctx_slot *s = &cpu->mmu->slots[cpu->mmu->cur];
+
+	if (e->rtag != tag) {
+		if (((e->rtag ^ lin) & PAGE_MASK) || e->rtag == TAG_NONE || !(e->info & INFO_GLOBAL) ||
+		    e->info >> INFO_GROUP_SHIFT != s->group)
+			return false;
+		e->rtag = tag;
+		e->wtag = TAG_NONE;
+	}
+	if (e->wtag == TAG_NONE && (e->info & INFO_W) && !x86_codepage_test((e->host + lin) & PAGE_MASK))
+		e->wtag = tag;
+	return !(acc & X86_ACC_W) || (e->info & INFO_W);
+}
+
+void x86_xlat(struct x86_cpu *cpu, u64 lin, unsigned acc, unsigned idx, struct x86_xlat *x)
+{
+	struct x86_tlbe *e = &cpu->tlbs[idx][x86_tlbe(cpu, lin) - cpu->tlb];
+	struct x86_walk w;
+	u32 err;
+
+	if (revive(cpu, e, lin, acc)) {
+		x->pa = e->host + lin;
+		x->apic = false;
+		return;
+	}
+	err = x86_walk(cpu, lin, acc, idx, 0, &w);
+	if (err) {
+		/* SDM "Operations that Invalidate TLBs": a page fault drops the entry it met. */
+		if (!((e->rtag ^ lin) & PAGE_MASK))
+			drop(e);
+		x86_page_fault(cpu, lin, err & ~PF_RAISE);
+	}
+	if (!cpu->bus && x86_no_memory(w.pa))
+		x86_bus_error(cpu, w.pa);
+	fill(cpu, lin, idx, &w);
+	x->pa = w.pa;
+	x->apic = w.apic;
+}
+
+void x86_xlat_fetch(struct x86_cpu *cpu, u64 lin, struct x86_xlat *x)
+{
+	bool user = cpu->cpl == 3;
+	struct x86_mmu *m = cpu->mmu;
+	struct x86_itlbe *e = &m->itlb[user][(lin >> PAGE_SHIFT ^ lin >> 20) % X86_ITLB_SIZE];
+	u64 tag = (lin & PAGE_MASK) | cpu->tlb_ctx;
+	struct x86_walk w;
+	u32 err;
+
+	x->apic = false;
+	if (!((e->tag ^ lin) & PAGE_MASK) && e->tag != TAG_NONE && (e->info & INFO_GLOBAL) &&
+	    e->info >> INFO_GROUP_SHIFT == m->slots[m->cur].group)
+		e->tag = tag;
+	if (e->tag == tag) {
+		x->pa = e->pa | (lin & ~PAGE_MASK);
+		return;
+	}
+	err = x86_walk(cpu, lin, X86_ACC_X, user ? X86_MMU_USER : X86_MMU_KERNEL, 0, &w);
+	if (err)
+		x86_page_fault(cpu, lin, err & ~PF_RAISE);
+	if (!cpu->bus && x86_no_memory(w.pa))
+		x86_bus_error(cpu, w.pa);
+	x->pa = w.pa;
+	x->apic = w.apic;
+	if (cpu->bus || w.apic)
+		return;
+	e->tag = tag;
+	e->pa = w.pa & PAGE_MASK;
+	e->info = fill_info(cpu, lin, &w);
+}
+
+/* ---- Invalidation of contexts ---- */
+
+/* Retire the contexts that @match selects; with @globals their groups too. */
+static void retire(struct x86_cpu *cpu, bool (*match)(const struct x86_ctx_key *k, u64 arg), u64 arg,
+		   bool globals)
+{
+	struct x86_mmu *m = cpu->mmu;
+
+	for (unsigned i = 0; i < X86_CTX_SLOTS; i++) {
+		struct x86_ctx_slot *s = &m->slots[i];
+
+		if (s->ctx == X86_CTX_MAX || !match(&s->key, arg))
+			continue;
+		if (globals) {
+			/* Contexts outside @match may share the group: it ends for all. */
+			u64 group = s->group, fresh = m->next_group++;
+
+			for (unsigned j = 0; j < X86_CTX_SLOTS; j++)
+				if (m->slots[j].group == group)
+					m->slots[j].group = fresh;
+		}
+		if (m->next_ctx == X86_CTX_MAX) {
+			wipe(cpu);
+			break;
+		}
+		s->ctx = (u16)m->next_ctx++;
+	}
+	x86_tlb_switch(cpu);
+	x86_decode_flush(cpu);
+}
+
+static u16 current_vpid(const struct x86_cpu *cpu)
+{
+	return cpu->vmx.non_root ? cpu->vmx.vpid : 0;
+}
+
+static bool match_vpid(const struct x86_ctx_key *k, u64 vpid)
+{
+	return vpid == 0xffffffff || k->vpid == vpid;
+}
+
+static bool match_pcid(const struct x86_ctx_key *k, u64 arg)
+{
+	return k->vpid == (u16)arg && k->pcid == (u16)(arg >> 16);
+}
+
+static bool match_ept(const struct x86_ctx_key *k, u64 eptp)
+{
+	return (k->mode & KEY_EPT) && (!eptp || k->eptp == eptp);
+}
+
+void x86_tlb_flush_all(struct x86_cpu *cpu)
+{
+	retire(cpu, match_vpid, current_vpid(cpu), true);
+}
+
+void x86_tlb_flush_nonglobal(struct x86_cpu *cpu)
+{
+	retire(cpu, match_vpid, current_vpid(cpu), false);
+}
+
+void x86_tlb_flush_pcid(struct x86_cpu *cpu, u16 pcid)
+{
+	retire(cpu, match_pcid, current_vpid(cpu) | (u64)pcid << 16, false);
+}
+
+void x86_tlb_flush_vpid(struct x86_cpu *cpu, u32 vpid, bool keep_global)
+{
+	retire(cpu, match_vpid, vpid, !keep_global);
+}
+
+void x86_tlb_flush_ept(struct x86_cpu *cpu, u64 eptp)
+{
+	u64 ep4ta = eptp & BITS(51, 12);
+
+	for (unsigned i = 0; i < X86_GPA_TLB_SIZE; i++) {
+		struct x86_gpa_tlbe *c = &cpu->mmu->gpa_tlb[i];
+
+		if (!eptp || c->ep4ta == ep4ta)
+			c->tag = TAG_NONE;
+	}
+	retire(cpu, match_ept, ep4ta, true);
+}
+
+/* ---- Invalidation of pages ---- */
+
+/*
+ * Drop @lin in every context: more than any of the operations asks for, and
+ * its entry can only be in one place of each array. Fragments of a large page
+ * are found by a scan, made only if the filters say that there may be some.
+ */
+static void flush_page(struct x86_cpu *cpu, u64 lin)
+{
+	struct x86_mmu *m = cpu->mmu;
+	unsigned index = (unsigned)(x86_tlbe(cpu, lin) - cpu->tlb);
+	bool large_1g = m->large_1g & BIT(lin >> 30 & 63);
+	bool large = large_1g || (m->large_2m[lin >> 27 & 63] & BIT(lin >> 21 & 63)) ||
+		     (m->large_2m[lin >> 27 & 63] & BIT((lin >> 21 ^ 1) & 63));
+
+	for (unsigned idx = 0; idx < X86_NR_MMU_IDX; idx++) {
+		struct x86_tlbe *t = cpu->tlbs[idx];
+
+		if (!((t[index].rtag ^ lin) & PAGE_MASK))
+			drop(&t[index]);
+		if (!large)
+			continue;
+		for (unsigned i = 0; i < X86_TLB_SIZE; i++) {
+			/* 4M pages: two of 2M, both go. */
+			if (((t[i].info & INFO_2M) && !((t[i].rtag ^ lin) >> 22)) ||
+			    ((t[i].info & INFO_1G) && !((t[i].rtag ^ lin) >> 30)))
+				drop(&t[i]);
+		}
+	}
+	if (large) {
+		drop_itlb(m);
+	} else {
+		for (unsigned u = 0; u < 2; u++) {
+			struct x86_itlbe *e = &m->itlb[u][(lin >> PAGE_SHIFT ^ lin >> 20) % X86_ITLB_SIZE];
+
+			if (!((e->tag ^ lin) & PAGE_MASK))
+				e->tag = TAG_NONE;
+		}
+	}
+	x86_decode_flush(cpu);
+}
+
+void x86_tlb_flush_page(struct x86_cpu *cpu, u64 lin)
+{
+	flush_page(cpu, lin);
+}
+
+void x86_tlb_flush_page_pcid(struct x86_cpu *cpu, u16 pcid, u64 lin)
+{
+	flush_page(cpu, lin);
+}
+
+void x86_tlb_flush_vpid_page(struct x86_cpu *cpu, u16 vpid, u64 lin)
+{
+	flush_page(cpu, lin);
+}
+
+/* ---- Slow-path conditions ---- */
+
+void x86_tlb_watch_update(struct x86_cpu *cpu)
+{
+	struct x86_mmu *m = cpu->mmu;
+
+	m->nr_watch = 0;
+	for (unsigned i = 0; i < 4; i++) {
+		/* L or G set, and not an instruction breakpoint. */
+		if (!(cpu->dr7 >> (2 * i) & 3) || !(cpu->dr7 >> (16 + 4 * i) & 3))
+			continue;
+		m->watch[m->nr_watch++] = cpu->dr[i] & PAGE_MASK;
+		flush_page(cpu, cpu->dr[i]);
+	}
+}
+
+void x86_tlb_drop_writes(struct x86_cpu *cpu)
+{
+	for (unsigned idx = 0; idx < X86_NR_MMU_IDX; idx++)
+		for (unsigned i = 0; i < X86_TLB_SIZE; i++)
+			cpu->tlbs[idx][i].wtag = TAG_NONE;
+}
+
+/* ---- Life ---- */
+
+int x86_mmu_new(struct x86_cpu *cpu)
+{
+	struct x86_mmu *m = calloc(1, sizeof(*m));
+
+	if (!m)
+		return -1;
+	cpu->mmu = m;
+	m->next_group = 1;
+	for (unsigned i = 0; i < X86_GPA_TLB_SIZE; i++)
+		m->gpa_tlb[i].tag = TAG_NONE;
+	wipe(cpu);
+	x86_tlb_switch(cpu);
+	return 0;
+}
+
+void x86_mmu_free(struct x86_cpu *cpu)
+{
+	free(cpu->mmu);
+	cpu->mmu = NULL;
+}
