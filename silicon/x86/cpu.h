@@ -172,6 +172,7 @@ enum x86_slow {
 	X86_SLOW_HALTED = 1 << 11,	/* activity state is not active */
 	X86_SLOW_BUDGET = 1 << 12,	/* instruction budget is used up soon: count exactly */
 	X86_SLOW_TIMER = 1 << 13,	/* preemption timer armed and near */
+	X86_SLOW_CODE = 1 << 14,	/* a store hit the block in execution: look up again */
 	/*
 	 * The low four bits as they were when the present instruction started:
 	 * set by x86_boundary(), consumed by x86_after_insn().
@@ -198,13 +199,21 @@ struct x86_cpu {
 	u64 lin_mask;			/* ~0 in 64-bit mode, else ffffffff */
 	u64 ip_mask;			/* ~0, ffffffff or ffff by CS */
 	u64 sp_mask;			/* by mode and SS.B */
-	u8 seg_read_ok, seg_write_ok;	/* bit n: Sreg n needs no limit/type check (flat or 64-bit) */
-	u8 cpl;
-	u8 mode;			/* enum x86_mode */
-	u8 code_size;			/* default operand size of CS: 2, 4; 64-bit mode: 8 */
-	u8 mmu_idx;			/* enum x86_mmu_idx */
-	u16 tlb_ctx;			/* 0..4095, of the current address space */
+	/* Eight bytes that decode/ also reads as one word, to tag its jump cache. */
+	union {
+		struct {
+			u8 seg_read_ok, seg_write_ok;	/* bit n: Sreg n needs no limit/type check (flat or 64-bit) */
+			u8 mmu_idx;		/* enum x86_mmu_idx */
+			u8 cpl;
+			u8 mode;		/* enum x86_mode */
+			u8 code_size;		/* default operand size of CS: 2, 4; 64-bit mode: 8 */
+			u16 tlb_ctx;		/* 0..4095, of the current address space */
+		};
+		u64 mode_word;
+	};
 	struct x86_tlbe *tlb;		/* = tlbs[mmu_idx] */
+	const struct x86_op *op;	/* in execution, NULL between blocks: set by the run loop */
+	const struct x86_op *op_first;	/* first of its block */
 	u64 insn_count;			/* completed instructions (REP counts one each time it leaves) */
 	u64 insn_limit;			/* X86_SLOW_BUDGET */
 
@@ -269,6 +278,7 @@ struct x86_cpu {
 	u8 physbits, linbits;
 	struct x86_cpu *next_cpu;	/* machine-wide list */
 	_Atomic bool running;		/* inside a run loop */
+	_Atomic u64 code_epoch;		/* code-page handshakes served: decode/codepage.c */
 };
 
 static inline bool x86_has(const struct x86_cpu *cpu, enum x86_feat f)

@@ -17,7 +17,7 @@ typedef void x86_fn(struct x86_cpu *cpu, const struct x86_op *op);
 
 struct x86_op {
 	x86_fn *fn;
-	u64 imm;		/* immediate, sign-extended; moffs address; branch displacement */
+	u64 imm;		/* immediate, sign-extended; moffs; branch displacement; far pointer: offset | sel << 32 */
 	s32 disp;		/* of the memory operand */
 	u16 row;		/* index of its row in the instruction table */
 	u16 flags;		/* X86_OP_* */
@@ -66,6 +66,7 @@ typedef x86_fn *x86_select_fn(const struct x86_dec *d, struct x86_op *op);
 #define X86_IN_64 4u
 #define X86_IN_ANY 7u
 #define X86_IN_PROT 6u	/* not real, not virtual-8086 */
+#define X86_IN_NOT64 3u
 
 /*
  * One row per instruction and form:

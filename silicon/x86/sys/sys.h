@@ -71,6 +71,8 @@ void x86_check_io(struct x86_cpu *cpu, u16 port, unsigned size);
 /* The port itself (bus, or floating bus without one). */
 u32 x86_port_in(struct x86_cpu *cpu, u16 port, unsigned size);
 void x86_port_out(struct x86_cpu *cpu, u16 port, unsigned size, u32 val);
+/* What PUSHF pushes. Raises #GP(0) in VM86 with IOPL < 3 (without VME). */
+u64 x86_pushf_image(struct x86_cpu *cpu, unsigned osize);
 /* POPF/IRET flag rules: which bits may change at this CPL/IOPL/mode; applies them. */
 void x86_write_eflags(struct x86_cpu *cpu, u64 val, unsigned osize);
 

@@ -1,0 +1,382 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One processor's decoded blocks: an arena that is emptied as a whole when it is
+ * full, a hash table by simulated physical address, a cache of fetch
+ * translations, and the jump cache of decode.h.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/log.h"
+#include "silicon/x86/decode/codepage.h"
+#include "silicon/x86/decode/decode.h"
+#include "silicon/x86/fault.h"
+#include "silicon/x86/mmu/mem.h"
+
+#define ARENA_SIZE (32ul << 20)
+#define HASH_BITS 15
+#define ITLB_BITS 8
+#define MAX_INSN 15
+#define MAX_BYTES (X86_BLOCK_MAX_BYTES - MAX_INSN)	/* no instruction starts behind it */
+#define GEN_SHIFT 40
+#define NO_PAGE (~0ull)
+#define DEAD (~0ull)		/* sequence word that never occurs: other jump entries may lead here */
+
+/* A translated fetch page. @stamp: when it was translated, see struct x86_block.checked. */
+struct itlb {
+	u64 lin;
+	u64 key;
+	u64 spa;
+	const u8 *host;
+	u64 stamp;
+};
+
+struct x86_decode {
+	struct x86_jumps jumps;		/* first: decode.h */
+	struct itlb itlb[1u << ITLB_BITS];
+	struct x86_block *hash[1u << HASH_BITS];
+	u64 stamp;
+	u8 *arena;
+	size_t used;
+	struct x86_op scratch[X86_BLOCK_MAX_OPS];
+	u8 bytes[X86_BLOCK_MAX_BYTES];	/* of the block being decoded */
+	struct x86_op single;
+	u8 single_bytes[MAX_INSN];
+	u8 single_len;
+};
+
+int x86_decode_new(struct x86_cpu *cpu)
+{
+	struct x86_decode *d = calloc(1, sizeof(*d));
+
+	if (!d)
+		return -1;
+	d->arena = mmap(NULL, ARENA_SIZE, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (d->arena == MAP_FAILED) {
+		free(d);
+		return -1;
+	}
+	cpu->decode = d;
+	/* Generation 0 is never current: zeroed entries match nothing. */
+	x86_decode_flush(cpu);
+	return 0;
+}
+
+void x86_decode_free(struct x86_cpu *cpu)
+{
+	if (!cpu->decode)
+		return;
+	munmap(cpu->decode->arena, ARENA_SIZE);
+	free(cpu->decode);
+	cpu->decode = NULL;
+}
+
+void x86_decode_flush(struct x86_cpu *cpu)
+{
+	struct x86_decode *d = cpu->decode;
+
+	if (!d)
+		return;
+	d->jumps.gen += 1ull << GEN_SHIFT;
+	if (d->jumps.gen == 0) {
+		memset(d->jumps.jump, 0, sizeof(d->jumps.jump));
+		memset(d->itlb, 0, sizeof(d->itlb));
+		d->jumps.gen = 1ull << GEN_SHIFT;
+	}
+}
+
+/* ---- Bytes ---- */
+
+/*
+ * Other processors may be writing these bytes: relaxed single-byte reads, whose
+ * mixture of old and new the sequence numbers then reject.
+ */
+static void copy_code(u8 *to, const u8 *from, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+}
+
+static bool same_code(const u8 *a, const u8 *mem, unsigned n)
+{
+	typedef u64 __attribute__((aligned(1), may_alias)) u64_any;
+	unsigned i = 0;
+
+	for (; i + 8 <= n; i += 8)
+		if (*(const u64_any *)&a[i] != __atomic_load_n((const u64_any *)&mem[i], __ATOMIC_RELAXED))
+			return false;
+	for (; i < n; i++)
+		if (a[i] != __atomic_load_n(&mem[i], __ATOMIC_RELAXED))
+			return false;
+	return true;
+}
+
+static struct itlb *fetch(struct x86_cpu *cpu, u64 lin)
+{
+	struct x86_decode *d = cpu->decode;
+	u64 page = lin & PAGE_MASK, key = x86_jump_key(cpu, &d->jumps);
+	struct itlb *e = &d->itlb[(lin >> PAGE_SHIFT) & ((1u << ITLB_BITS) - 1)];
+
+	if (e->lin != page || e->key != key) {
+		u64 spa;
+		const u8 *host = x86_fetch_page(cpu, lin, &spa);
+
+		*e = (struct itlb){ .lin = page, .key = key, .spa = spa & PAGE_MASK, .host = host,
+				    .stamp = ++d->stamp };
+	}
+	return e;
+}
+
+/* Canonical and CS limit checks of a fetch at cpu->rip. */
+static void check_fetch(struct x86_cpu *cpu)
+{
+	if (x86_in_64(cpu) ? !x86_canonical(cpu, cpu->rip) : cpu->rip > cpu->seg[X86_CS].limit)
+		x86_gp0(cpu);
+}
+
+/* ---- Blocks ---- */
+
+static u8 *block_bytes(struct x86_block *b)
+{
+	return (u8 *)&b->op[b->nr_ops];
+}
+
+static u8 block_key(const struct x86_cpu *cpu)
+{
+	return (u8)(cpu->mode | cpu->code_size << 4);
+}
+
+static unsigned nr_granules(u64 spa, unsigned len)
+{
+	return (unsigned)(((spa + len - 1) >> X86_GRANULE_SHIFT) - (spa >> X86_GRANULE_SHIFT)) + 1;
+}
+
+static bool granules_unchanged(const struct x86_block *b)
+{
+	for (unsigned i = 0; i < nr_granules(b->spa, b->len); i++)
+		if (x86_codepage_granule(b->spa + ((u64)i << X86_GRANULE_SHIFT)) != b->granule[i])
+			return false;
+	return true;
+}
+
+bool x86_block_recheck(struct x86_cpu *cpu, struct x86_block *b)
+{
+	u64 seq = atomic_load(b->seq);
+
+	/* The kill half: the page has been unmarked, stores went unseen. */
+	if (seq >> 32 != b->seen >> 32 || !granules_unchanged(b))
+		return false;
+	b->seen = seq;
+	return true;
+}
+
+/*
+ * Prepare to read code: mark the page, then note the sequence numbers. What is
+ * read after them is either current or will be rejected by them.
+ */
+static void observe(struct x86_cpu *cpu, struct x86_block *b, u64 spa)
+{
+	b->seq = x86_codepage_seq(spa);
+	do {
+		x86_codepage_mark(cpu, spa);
+		b->seen = atomic_load(b->seq);
+		b->spa = spa;
+		for (unsigned i = 0; i < ARRAY_SIZE(b->granule); i++)
+			b->granule[i] = x86_codepage_granule(spa + ((u64)i << X86_GRANULE_SHIFT));
+	} while (!x86_codepage_marked(spa));
+}
+
+static void drop_all(struct x86_cpu *cpu)
+{
+	struct x86_decode *d = cpu->decode;
+
+	memset(d->hash, 0, sizeof(d->hash));
+	d->used = 0;
+	x86_decode_flush(cpu);
+}
+
+static struct x86_block **bucket(struct x86_decode *d, u64 spa, u8 key)
+{
+	u64 h = (spa ^ key) * 0x9e3779b97f4a7c15ull;
+
+	return &d->hash[h >> (64 - HASH_BITS)];
+}
+
+/* @head: what observe() filled; ops and bytes are in the scratch arrays. */
+static struct x86_block *install(struct x86_cpu *cpu, const struct x86_block *head)
+{
+	struct x86_decode *d = cpu->decode;
+	size_t ops = head->nr_ops * sizeof(struct x86_op);
+	size_t size = round_up(sizeof(*head) + ops + head->len, 16);
+	struct x86_block *b, **list;
+
+	if (d->used + size > ARENA_SIZE)
+		drop_all(cpu);
+	b = (struct x86_block *)(d->arena + d->used);
+	d->used += size;
+	*b = *head;
+	memcpy(b->op, d->scratch, ops);
+	memcpy(block_bytes(b), d->bytes, head->len);
+	list = bucket(d, b->spa, b->key);
+	b->next = *list;
+	*list = b;
+	return b;
+}
+
+/* May an instruction follow @op in its block? */
+static bool goes_on(const struct x86_op *op, unsigned nr, unsigned len)
+{
+	return !(op->flags & X86_OP_END) && nr < X86_BLOCK_MAX_OPS && len < MAX_BYTES;
+}
+
+/* An instruction that begins on page @e and ends on the next: a block of its own. */
+static struct x86_block *decode_crossing(struct x86_cpu *cpu, struct x86_block *head,
+					 const struct itlb *e, u64 lin, unsigned have)
+{
+	struct x86_decode *d = cpu->decode;
+	const struct itlb *e2;
+	u64 spa = e->spa;
+
+	/* @e may be evicted by the second fetch; @d->bytes has its bytes. */
+	e2 = fetch(cpu, (lin + have) & cpu->lin_mask);
+	copy_code(d->bytes + have, e2->host, MAX_INSN - have);
+	x86_decode_bytes(cpu, cpu->mode, cpu->code_size, d->bytes, MAX_INSN, &d->scratch[0]);
+	head->spa = spa + (lin & ~PAGE_MASK);
+	head->spa2 = e2->spa;
+	head->nr_ops = 1;
+	head->len = max(d->scratch[0].len, (u8)(have + 1));
+	return install(cpu, head);
+}
+
+static struct x86_block *decode_block(struct x86_cpu *cpu, const struct itlb *e, u64 lin)
+{
+	struct x86_decode *d = cpu->decode;
+	unsigned off = lin & ~PAGE_MASK, room = min((unsigned)PAGE_SIZE - off, X86_BLOCK_MAX_BYTES + 0u);
+	struct x86_block head = { .spa2 = NO_PAGE, .key = block_key(cpu), .checked = d->stamp };
+	unsigned nr = 0, len = 0;
+
+	observe(cpu, &head, e->spa + off);
+	copy_code(d->bytes, e->host + off, room);
+	do {
+		struct x86_op *op = &d->scratch[nr];
+		unsigned n = min(room - len, (unsigned)MAX_INSN);
+
+		if (!n || x86_decode_bytes(cpu, cpu->mode, cpu->code_size, d->bytes + len, n, op) == X86_DEC_MORE)
+			break;
+		nr++;
+		len += op->len;
+	} while (goes_on(&d->scratch[nr - 1], nr, len));
+	if (!nr)
+		return decode_crossing(cpu, &head, e, lin, room);
+	head.nr_ops = (u16)nr;
+	head.len = (u16)len;
+	return install(cpu, &head);
+}
+
+/* Both translations and all bytes are checked on every use. */
+static bool crossing_valid(struct x86_cpu *cpu, struct x86_block *b, const struct itlb *e, u64 lin)
+{
+	unsigned have = PAGE_SIZE - (lin & ~PAGE_MASK);
+	const u8 *bytes = block_bytes(b);
+	const struct itlb *e2;
+
+	if (!same_code(bytes, e->host + (lin & ~PAGE_MASK), have))
+		return false;
+	e2 = fetch(cpu, (lin + have) & cpu->lin_mask);
+	return e2->spa == b->spa2 && same_code(bytes + have, e2->host, b->len - have);
+}
+
+static bool block_valid(struct x86_cpu *cpu, struct x86_block *b, const struct itlb *e, u64 lin)
+{
+	struct x86_block now;
+
+	if (b->spa2 != NO_PAGE)
+		return crossing_valid(cpu, b, e, lin);
+	if (b->checked >= e->stamp && (b->seen == atomic_load(b->seq) || x86_block_recheck(cpu, b)))
+		return true;
+	/* Compare the bytes, with fresh sequence numbers taken first. */
+	observe(cpu, &now, b->spa);
+	if (!same_code(block_bytes(b), e->host + (lin & ~PAGE_MASK), b->len))
+		return false;
+	b->seen = now.seen;
+	memcpy(b->granule, now.granule, sizeof(b->granule));
+	b->checked = cpu->decode->stamp;
+	return true;
+}
+
+const struct x86_block *x86_block_find(struct x86_cpu *cpu)
+{
+	struct x86_decode *d = cpu->decode;
+	u64 lin = (cpu->seg_base[X86_CS] + cpu->rip) & cpu->lin_mask;
+	struct x86_block *b, **link;
+	const struct itlb *e;
+	u64 spa;
+
+	check_fetch(cpu);
+	e = fetch(cpu, lin);
+	spa = e->spa + (lin & ~PAGE_MASK);
+	for (link = bucket(d, spa, block_key(cpu)); (b = *link); link = &b->next) {
+		if (b->spa != spa || b->key != block_key(cpu))
+			continue;
+		if (block_valid(cpu, b, e, lin))
+			break;
+		*link = b->next;
+		b->seen = DEAD;
+		b = NULL;
+		break;
+	}
+	if (!b)
+		b = decode_block(cpu, fetch(cpu, lin), lin);
+	if (b->spa2 == NO_PAGE) {
+		struct x86_jump *j = &d->jumps.jump[x86_jump_index(lin)];
+
+		*j = (struct x86_jump){ .lin = lin, .key = x86_jump_key(cpu, &d->jumps), .block = b };
+	}
+	return b;
+}
+
+/* ---- One instruction, uncached ---- */
+
+static bool decode_have(struct x86_cpu *cpu, unsigned have)
+{
+	struct x86_decode *d = cpu->decode;
+
+	d->single_len = (u8)have;
+	if (x86_decode_bytes(cpu, cpu->mode, cpu->code_size, d->single_bytes, have, &d->single) != X86_DEC_OK)
+		return false;
+	d->single_len = d->single.len;
+	return true;
+}
+
+const struct x86_op *x86_decode_single(struct x86_cpu *cpu)
+{
+	struct x86_decode *d = cpu->decode;
+	u64 lin = (cpu->seg_base[X86_CS] + cpu->rip) & cpu->lin_mask;
+	unsigned room = PAGE_SIZE - (lin & ~PAGE_MASK), limit = MAX_INSN, have;
+	const u8 *page;
+	u64 spa;
+
+	check_fetch(cpu);
+	if (!x86_in_64(cpu) && cpu->seg[X86_CS].limit - cpu->rip < MAX_INSN - 1)
+		limit = (unsigned)(cpu->seg[X86_CS].limit - cpu->rip) + 1;
+	have = min(room, limit);
+	page = x86_fetch_page(cpu, lin, &spa);
+	copy_code(d->single_bytes, page + (lin & ~PAGE_MASK), have);
+	if (decode_have(cpu, have))
+		return &d->single;
+	if (have == limit)
+		x86_gp0(cpu);	/* the next byte is beyond the CS limit */
+	page = x86_fetch_page(cpu, (lin + have) & cpu->lin_mask, &spa);
+	copy_code(d->single_bytes + have, page, limit - have);
+	if (!decode_have(cpu, limit))
+		x86_gp0(cpu);
+	return &d->single;
+}
+
+const u8 *x86_decode_single_bytes(const struct x86_cpu *cpu, unsigned *len)
+{
+	*len = cpu->decode->single_len;
+	return cpu->decode->single_bytes;
+}

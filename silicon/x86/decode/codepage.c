@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Code pages: the process-wide half of keeping decoded blocks fresh.
+ *
+ * Two tables indexed by address bits, never allocated, shared without locks:
+ *
+ *   page[]     is the page marked as code; a sequence word that every store to a
+ *              marked page advances
+ *   granule[]  a sequence number for each 128 bytes of it
+ *
+ * A block remembers both. Unequal page words send it to compare its granules,
+ * so that data beside code costs a comparison and not a new decoding. Two pages
+ * that share an entry disturb each other's speed, never their correctness.
+ *
+ * Marking. The first decoder of a page marks it and then waits until every
+ * processor inside a run loop has dropped its write tags (X86_EV_CODE_PAGE);
+ * a waiting processor serves its own event, also while it waits for the lock of
+ * the list, so two of them cannot wait for each other for ever. Only then are
+ * the page's bytes read. From there on each store takes the slow path and ends
+ * here, after the bytes are in memory.
+ *
+ * Unmarking. A page that once held code and is now plain data would be slow for
+ * ever. After UNMARK_STORES stores without a decoding in between, the mark goes,
+ * *then* the kill half of the sequence word advances: whoever decoded before
+ * that compares its bytes and marks the page anew at its next entry.
+ */
+#include "silicon/x86/decode/codepage.h"
+
+#include <sched.h>
+
+#include "silicon/x86/decode/decode.h"
+#include "silicon/x86/cpulist.h"
+#include "silicon/x86/mmu/mem.h"
+
+#define PAGE_BITS 20
+#define GRANULE_BITS 22
+#define UNMARK_STORES 256
+
+/* MARKING: no new write tags, old ones may exist still. */
+enum { PLAIN, MARKING, MARKED };
+
+static struct code_page {
+	_Atomic u64 seq;		/* kills in 63:32, stores in 31:0 */
+	_Atomic u32 mark;
+	_Atomic u32 stores;		/* since the last decoding */
+} pages[1u << PAGE_BITS];
+static _Atomic u32 granules[1u << GRANULE_BITS];
+static _Atomic u64 handshakes;
+
+static struct code_page *page_of(u64 spa)
+{
+	return &pages[(spa >> PAGE_SHIFT) & ((1u << PAGE_BITS) - 1)];
+}
+
+static _Atomic u32 *granule_of(u64 spa)
+{
+	return &granules[(spa >> X86_GRANULE_SHIFT) & ((1u << GRANULE_BITS) - 1)];
+}
+
+bool x86_codepage_test(u64 spa)
+{
+	return atomic_load(&page_of(spa)->mark) != PLAIN;
+}
+
+const _Atomic u64 *x86_codepage_seq(u64 spa)
+{
+	return &page_of(spa)->seq;
+}
+
+u32 x86_codepage_granule(u64 spa)
+{
+	return atomic_load(granule_of(spa));
+}
+
+/* Does the store overlap the block that @cpu is executing? */
+static bool hits_current(const struct x86_cpu *cpu, u64 spa, unsigned len)
+{
+	const struct x86_block *b;
+
+	if (!cpu->op)
+		return false;
+	b = container_of(cpu->op_first, struct x86_block, op[0]);
+	return spa < b->spa + b->len && b->spa < spa + len;
+}
+
+void x86_codepage_store(struct x86_cpu *cpu, u64 spa, unsigned len)
+{
+	struct code_page *p = page_of(spa);
+
+	if (atomic_load(&p->mark) == PLAIN)
+		return;
+	for (u64 a = spa >> X86_GRANULE_SHIFT; a <= (spa + len - 1) >> X86_GRANULE_SHIFT; a++)
+		atomic_fetch_add(granule_of(a << X86_GRANULE_SHIFT), 1);
+	/* Only the low half counts stores; it must not carry into the kills. */
+	for (u64 s = atomic_load(&p->seq); ;) {
+		u64 n = (s & ~0xffffffffull) | (u32)(s + 1);
+
+		if (atomic_compare_exchange_weak(&p->seq, &s, n))
+			break;
+	}
+	if (hits_current(cpu, spa, len))
+		cpu->slow |= X86_SLOW_CODE;
+	if (atomic_fetch_add(&p->stores, 1) + 1 == UNMARK_STORES) {
+		atomic_store(&p->mark, PLAIN);
+		atomic_fetch_add(&p->seq, 1ull << 32);
+	}
+}
+
+void x86_codepage_serve(struct x86_cpu *cpu)
+{
+	u64 epoch;
+
+	/* In this order: a request that comes in between sets the event again. */
+	atomic_fetch_and(&cpu->events, ~(u32)X86_EV_CODE_PAGE);
+	epoch = atomic_load(&handshakes);
+	x86_tlb_drop_writes(cpu);
+	atomic_store(&cpu->code_epoch, epoch);
+}
+
+/* Until @other cannot have write tags from before handshake @epoch. */
+static void wait_for(struct x86_cpu *self, struct x86_cpu *other, u64 epoch)
+{
+	for (unsigned spins = 0; atomic_load(&other->running) &&
+	     atomic_load(&other->code_epoch) < epoch; spins++) {
+		if (atomic_load(&self->events) & X86_EV_CODE_PAGE)
+			x86_codepage_serve(self);
+		if (spins > 100)
+			sched_yield();
+	}
+}
+
+static void handshake(struct x86_cpu *self)
+{
+	u64 epoch;
+
+	while (!x86_cpu_list_trylock()) {
+		if (atomic_load(&self->events) & X86_EV_CODE_PAGE)
+			x86_codepage_serve(self);
+		sched_yield();
+	}
+	epoch = atomic_fetch_add(&handshakes, 1) + 1;
+	x86_tlb_drop_writes(self);
+	for (struct x86_cpu *c = x86_cpu_list(); c; c = c->next_cpu)
+		if (c != self)
+			atomic_fetch_or(&c->events, X86_EV_CODE_PAGE);
+	/* The list stays locked: no processor can vanish while it is waited for. */
+	for (struct x86_cpu *c = x86_cpu_list(); c; c = c->next_cpu)
+		if (c != self)
+			wait_for(self, c, epoch);
+	x86_cpu_list_unlock();
+}
+
+void x86_codepage_mark(struct x86_cpu *cpu, u64 spa)
+{
+	struct code_page *p = page_of(spa);
+
+	atomic_store(&p->stores, 0);
+	while (atomic_load(&p->mark) != MARKED) {
+		u32 marking = MARKING;
+
+		atomic_store(&p->mark, MARKING);
+		handshake(cpu);
+		/* Fails if the page was unmarked meanwhile: write tags may be back. */
+		atomic_compare_exchange_strong(&p->mark, &marking, MARKED);
+	}
+}
+
+bool x86_codepage_marked(u64 spa)
+{
+	return atomic_load(&page_of(spa)->mark) == MARKED;
+}

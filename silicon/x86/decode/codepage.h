@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Which simulated physical pages hold decoded code, process-wide, and the
+ * sequence numbers by which blocks notice stores to them.
+ */
+#ifndef SILICON_X86_DECODE_CODEPAGE_H
+#define SILICON_X86_DECODE_CODEPAGE_H
+
+#include "silicon/x86/cpu.h"
+
+#define X86_GRANULE_SHIFT 7
+
+/* Does the page of @spa hold decoded code? If so a TLB entry gets no write tag. */
+bool x86_codepage_test(u64 spa);
+/*
+ * @cpu has stored @len bytes at @spa, in one page, through the slow path.
+ * To be called after the bytes are in memory.
+ */
+void x86_codepage_store(struct x86_cpu *cpu, u64 spa, unsigned len);
+
+/*
+ * Code of this page is about to be decoded: returns when no processor can store
+ * there any more without calling x86_codepage_store().
+ */
+void x86_codepage_mark(struct x86_cpu *cpu, u64 spa);
+/* Serve X86_EV_CODE_PAGE: drop write tags and acknowledge. */
+void x86_codepage_serve(struct x86_cpu *cpu);
+
+const _Atomic u64 *x86_codepage_seq(u64 spa);
+u32 x86_codepage_granule(u64 spa);
+bool x86_codepage_marked(u64 spa);
+
+#endif

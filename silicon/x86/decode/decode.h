@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Decoding and the cache of decoded blocks, for the run loop and the MMU.
+ *
+ * A block is a run of instructions inside one page, decoded once and kept by
+ * (simulated physical address, mode, code size). A small cache maps linear
+ * addresses to blocks; it lives until x86_decode_flush(). Blocks never go
+ * stale unseen: stores of simulated processors bump sequence numbers
+ * (codepage.h) that are compared at every entry; and after each flush a block
+ * is compared with the bytes in memory before its first use, which catches
+ * writes that bypass the simulated MMU.
+ */
+#ifndef SILICON_X86_DECODE_DECODE_H
+#define SILICON_X86_DECODE_DECODE_H
+
+#include "silicon/x86/cpu.h"
+#include "silicon/x86/op.h"
+
+#define X86_BLOCK_MAX_OPS 48
+#define X86_BLOCK_MAX_BYTES 255		/* so that a block touches at most three granules */
+
+struct x86_block {
+	u64 spa;			/* of the first byte */
+	const _Atomic u64 *seq;		/* sequence word of its page ... */
+	u64 seen;			/* ... as last checked */
+	u64 checked;			/* fetch stamp at which the bytes were last compared */
+	u64 spa2;			/* second page of a page-crossing instruction, or ~0 */
+	struct x86_block *next;		/* same hash bucket */
+	u32 granule[3];			/* sequence numbers of the granules it covers */
+	u16 nr_ops;
+	u16 len;			/* in bytes; they are kept behind the ops */
+	u8 key;				/* mode and code size */
+	struct x86_op op[];
+};
+
+struct x86_jump {
+	u64 lin;
+	u64 key;
+	struct x86_block *block;
+	u64 pad;
+};
+#define X86_JUMP_BITS 12
+
+/* Head of struct x86_decode, for the inline lookup. */
+struct x86_jumps {
+	u64 gen;			/* in bits 63:40 */
+	struct x86_jump jump[1u << X86_JUMP_BITS];
+};
+
+int x86_decode_new(struct x86_cpu *cpu);
+void x86_decode_free(struct x86_cpu *cpu);
+
+/*
+ * Translations or permissions of fetches may have changed: forget which linear
+ * address leads to which block. Cheap. Every TLB flush calls it, INVLPG too.
+ */
+void x86_decode_flush(struct x86_cpu *cpu);
+
+/* The block at cpu->rip after a miss in the jump cache. Raises fetch faults. */
+const struct x86_block *x86_block_find(struct x86_cpu *cpu);
+/* The pages of @b were stored to: is it still good? */
+bool x86_block_recheck(struct x86_cpu *cpu, struct x86_block *b);
+
+/*
+ * Decode the one instruction at cpu->rip without any cache: under a bus, or
+ * where the CS limit cuts a block. Valid until the next call.
+ */
+const struct x86_op *x86_decode_single(struct x86_cpu *cpu);
+/* The bytes of the last x86_decode_single(). */
+const u8 *x86_decode_single_bytes(const struct x86_cpu *cpu, unsigned *len);
+
+/* What distinguishes jump cache entries besides the address. */
+static inline u64 x86_jump_key(const struct x86_cpu *cpu, const struct x86_jumps *j)
+{
+	return cpu->mode_word >> 24 | j->gen;
+}
+
+static inline unsigned x86_jump_index(u64 lin)
+{
+	return (unsigned)(lin ^ lin >> X86_JUMP_BITS) & ((1u << X86_JUMP_BITS) - 1);
+}
+
+/* The block to execute at cpu->rip. */
+static inline const struct x86_block *x86_block_lookup(struct x86_cpu *cpu)
+{
+	const struct x86_jumps *js = (const struct x86_jumps *)cpu->decode;
+	u64 lin = (cpu->seg_base[X86_CS] + cpu->rip) & cpu->lin_mask;
+	const struct x86_jump *j = &js->jump[x86_jump_index(lin)];
+
+	if (likely(j->lin == lin && j->key == x86_jump_key(cpu, js))) {
+		struct x86_block *b = j->block;
+
+		if (likely(b->seen == atomic_load_explicit(b->seq, memory_order_acquire)) ||
+		    x86_block_recheck(cpu, b))
+			return b;
+	}
+	return x86_block_find(cpu);
+}
+
+/*
+ * May the CS limit cut a block that begins at cpu->rip? Such instructions go
+ * through x86_decode_single(). 64-bit mode has no limit.
+ */
+static inline bool x86_near_cs_limit(const struct x86_cpu *cpu)
+{
+	return unlikely(!x86_in_64(cpu)) && cpu->rip + X86_BLOCK_MAX_BYTES > cpu->seg[X86_CS].limit;
+}
+
+/* One instruction: table lookup and operand extraction. */
+enum x86_dec_result { X86_DEC_OK, X86_DEC_MORE };
+/*
+ * Decode @n (1..15) bytes. An undefined or too long instruction decodes to a handler
+ * that raises its fault. X86_DEC_MORE: the instruction goes on behind @n < 15.
+ */
+enum x86_dec_result x86_decode_bytes(struct x86_cpu *cpu, unsigned mode, unsigned code_size,
+				     const u8 *bytes, unsigned n, struct x86_op *op);
+
+/* The instruction table: row of @op, and its linter (NULL or what is wrong). */
+const struct x86_insn_row *x86_insn_row(unsigned row);
+const char *x86_insn_table_lint(void);
+
+#endif
