@@ -25,6 +25,11 @@ enum x86_intercept {
 
 /* Those that need nothing but the row: qualification 0. */
 void x86_icpt(struct x86_cpu *cpu, const struct x86_op *op, enum x86_intercept what);
+/*
+ * RDTSCP, INVPCID, XSAVES and XRSTORS are #UD in non-root operation unless a
+ * control enables them: the first check of all, before privilege.
+ */
+void x86_icpt_enabled(struct x86_cpu *cpu, enum x86_intercept what);
 /* INVLPG: @lin = operand. */
 void x86_icpt_invlpg(struct x86_cpu *cpu, const struct x86_op *op, u64 lin);
 /*

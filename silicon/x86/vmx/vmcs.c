@@ -98,6 +98,9 @@ static void store(struct vmcs *v, unsigned slot, u32 enc, u64 val)
 	v->f[slot] = val & width_mask[vmcs_width(enc)];
 	if (!checked_apart(slot))
 		v->dirty |= dirty_of_type[vmcs_type(enc)];
+	/* The host-state checks depend on two controls. */
+	if (slot == VS_EXIT_CTLS || slot == VS_ENTRY_CTLS)
+		v->dirty |= VMCS_DIRTY_HOST;
 }
 
 bool vmcs_write(struct vmcs *v, u32 enc, u64 val)

@@ -116,8 +116,8 @@ static void capability_msrs(void **state)
 		{ 0x485, true, 0x600401e5 },
 		{ 0x486, true, 0x80000021 }, { 0x487, true, 0xffffffff }, { 0x488, true, 0x2000 },
 		{ 0x48a, true, 0x32 },
-		{ 0x48b, true, 0x02137fff00000000 },
-		{ 0x48c, true, 0x00000f0106734141 },
+		{ 0x48b, true, 0x02537fff00000000 },
+		{ 0x48c, true, 0x00000f01067341c1 },
 		{ 0x491, true, 1 }, { 0x492, false, 0 }, { 0x493, false, 0 },
 	};
 

@@ -92,6 +92,7 @@ static u64 ctl_msr(const struct vmx_ctl_cap *c, u32 also_must)
 
 #define EPT_EXEC_ONLY BIT(0)
 #define EPT_4_LEVEL BIT(6)
+#define EPT_5_LEVEL BIT(7)
 #define EPT_UC BIT(8)
 #define EPT_WB BIT(14)
 #define EPT_2M BIT(16)
@@ -153,8 +154,8 @@ bool x86_vmx_cap_msr(const struct x86_cpu *cpu, u32 msr, u64 *val)
 		*val = ctl_msr(&vmx_cap_proc2, 0);
 		return true;
 	case 0x48c:
-		*val = EPT_EXEC_ONLY | EPT_4_LEVEL | EPT_UC | EPT_WB | EPT_2M | EPT_1G | EPT_INVEPT |
-		       EPT_AD | EPT_ADVANCED_INFO | VPID_INVVPID;
+		*val = EPT_EXEC_ONLY | EPT_4_LEVEL | EPT_5_LEVEL | EPT_UC | EPT_WB | EPT_2M | EPT_1G |
+		       EPT_INVEPT | EPT_AD | EPT_ADVANCED_INFO | VPID_INVVPID;
 		return true;
 	case 0x491:
 		*val = VMX_VMFUNC_EPTP_SWITCHING;

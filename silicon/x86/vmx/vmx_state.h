@@ -41,7 +41,9 @@ struct x86_vmx {
 	bool tpr_check;		/* compare VTPR with the threshold at the next boundary */
 	bool apic_write;	/* a virtualized APIC write awaits emulation */
 	u16 apic_write_off;
-	bool from_c;		/* entered by x86_vmenter(): no root-mode code runs after the exit */
+	bool vintr;		/* a virtual interrupt is recognised */
+	bool exit_by_nmi;
+	bool aborted;		/* VMX abort: only RESET leaves it */
 	_Atomic u8 sipi_vector;	/* of X86_EV_SIPI */
 
 	u64 ple_first, ple_last;	/* PAUSE-loop detection, in TSC cycles */
