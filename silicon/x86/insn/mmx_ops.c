@@ -160,11 +160,13 @@ static void op_to_gpr(struct x86_cpu *cpu, const struct x86_op *op)
 	cpu->gpr[op->rm] = op->osize == 8 ? mmx_get(cpu, op->reg) : (u32)mmx_get(cpu, op->reg);
 }
 
+/* A store that faults has already cleared TOP, but not set the tags (observed). */
 static void op_store(struct x86_cpu *cpu, const struct x86_op *op)
 {
 	u64 lin;
 
 	x86_check_mmx(cpu);
+	cpu->fpu.fsw &= (u16)~FSW_TOP;
 	lin = x86_lin_write(cpu, op->seg, x86_ea(cpu, op), op->osize);
 	if (op->osize == 8)
 		x86_store64(cpu, op->seg, lin, mmx_get(cpu, op->reg));
@@ -252,18 +254,19 @@ static void op_maskmovq(struct x86_cpu *cpu, const struct x86_op *op)
 	x86_check_mmx(cpu);
 	v = mmx_get(cpu, op->reg);
 	mask = mmx_get(cpu, op->rm);
+	mmx_enter(cpu);
 	ea &= op->asize == 8 ? ~0ull : op->asize == 4 ? 0xffffffff : 0xffff;
 	lin = x86_lin_write(cpu, op->seg, ea, 8);
 	x86_probe_write(cpu, op->seg, lin, 8);
 	for (unsigned i = 0; i < 8; i++)
 		if (mask >> (8 * i + 7) & 1)
 			x86_store8(cpu, op->seg, lin + i, (u8)(v >> 8 * i));
-	mmx_enter(cpu);
 }
 
 static void op_emms(struct x86_cpu *cpu, const struct x86_op *op)
 {
 	x86_check_mmx(cpu);
+	mmx_enter(cpu);
 	cpu->fpu.ftw = 0;
 }
 
@@ -284,8 +287,9 @@ SELECT(emms, 0)
 /* ---- Conversions between MMX integers and XMM floating point ---- */
 
 /*
- * CVTPI2PD m64 leaves the x87 state alone; the other forms enter it. Elements
- * above the operand are zero, which converts without an exception.
+ * With a memory operand CVTPI2PS and CVTPI2PD leave the x87 state alone (observed
+ * for PS, where the manual says otherwise). Elements above the operand are zero,
+ * which converts without an exception.
  */
 static void convert_from(struct x86_cpu *cpu, const struct x86_op *op, bool to_double)
 {
@@ -294,12 +298,12 @@ static void convert_from(struct x86_cpu *cpu, const struct x86_op *op, bool to_d
 	bool mem = op->flags & X86_OP_MEM;
 
 	x86_check_sse(cpu);
-	if (!mem || !to_double)
+	if (!mem)
 		x86_check_mmx(cpu);
 	s.q[0] = mmx_source(cpu, op);
-	x86_vec_fp_run(cpu, &a);
-	if (!mem || !to_double)
+	if (!mem)
 		mmx_enter(cpu);
+	x86_vec_fp_run(cpu, &a);
 	cpu->fpu.ymm[op->reg].q[0] = a.out.q[0];
 	if (to_double)
 		cpu->fpu.ymm[op->reg].q[1] = a.out.q[1];
@@ -333,8 +337,8 @@ static void op_cvt_to(struct x86_cpu *cpu, const struct x86_op *op)
 	} else {
 		x86_vec_load(cpu, op, &s, 8);
 	}
+	mmx_enter(cpu);		/* even if the conversion faults (observed) */
 	x86_vec_fp_run(cpu, &a);
-	mmx_enter(cpu);
 	mmx_set(cpu, op->reg, a.out.q[0]);
 }
 

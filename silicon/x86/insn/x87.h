@@ -21,11 +21,13 @@ struct x86_x87 {
 	x86_f80_t a, b;		/* ST(0) and ST(1) of the body */
 	x86_f80_t r0, r1;	/* out: the same two */
 	u16 cw;
-	u16 sw;			/* out */
+	u16 sw;			/* out; for x86_x87_run_cc() also in */
 	u32 pad2;
 	u64 rflags;		/* out */
 };
 void x86_x87_run(struct x86_x87 *a);
+/* For bodies that set some condition codes and sometimes leave them. */
+void x86_x87_run_cc(struct x86_x87 *a);
 
 #define X87_BODY(name, ...) extern const char x86_x87_##name[];
 #include "silicon/x86/insn/x87_body.def"
@@ -89,9 +91,9 @@ static inline unsigned x87_pops(const struct x86_op *op)
 }
 
 /*
- * An instruction has produced status @sw: condition codes of @cc (C1 always)
- * and flags go to FSW, the pointers are kept. Returns the unmasked exceptions
- * that it raised.
+ * An instruction has produced status @sw: condition codes of @cc and flags go
+ * to FSW, the pointers are kept. Returns the unmasked exceptions that it raised.
+ * Most instructions set C1 (rounded up, or 0); FCOMI and FCMOVcc leave it.
  */
 u16 x87_status(struct x86_cpu *cpu, const struct x86_op *op, u16 sw, u16 cc);
 

@@ -24,7 +24,8 @@ u16 x87_status(struct x86_cpu *cpu, const struct x86_op *op, u16 sw, u16 cc)
 	struct x86_fpu *f = &cpu->fpu;
 	u16 unmasked = sw & ~f->fcw & FP_FLAGS;
 
-	cc |= FSW_C1;
+	if (sw & FSW_SF)
+		cc |= FSW_C1;
 	f->fsw = (u16)((f->fsw & ~cc) | (sw & (cc | FP_FLAGS | FSW_SF)));
 	f->fip = cpu->rip;
 	if (unmasked) {
@@ -99,6 +100,17 @@ static void run(struct x86_cpu *cpu, const struct x86_op *op, struct x86_x87 *x,
 	x86_x87_run(x);
 }
 
+/* FSIN, FPREM and their kind report by condition codes. */
+static void run_cc(struct x86_cpu *cpu, const struct x86_op *op, struct x86_x87 *x, x86_f80_t a, x86_f80_t b)
+{
+	x->body = (const void *)op->imm;
+	x->a = a;
+	x->b = b;
+	x->cw = cpu->fpu.fcw;
+	x->sw = cpu->fpu.fsw;
+	x86_x87_run_cc(x);
+}
+
 /* ---- Two operands ---- */
 
 /* ST(0) = ST(0) op memory. */
@@ -114,7 +126,7 @@ static void op_arith_m(struct x86_cpu *cpu, const struct x86_op *op)
 		return;
 	}
 	run(cpu, op, &x, x87_st(cpu, 0), x87_st(cpu, 0));
-	if (!(x87_status(cpu, op, x.sw & ~FSW_SF, 0) & FP_PRE_FLAGS))
+	if (!(x87_status(cpu, op, x.sw & ~FSW_SF, FSW_C1) & FP_PRE_FLAGS))
 		x87_set_st(cpu, 0, x.r0);
 }
 
@@ -132,7 +144,7 @@ static void op_arith_r(struct x86_cpu *cpu, const struct x86_op *op)
 		return;
 	}
 	run(cpu, op, &x, x87_st(cpu, op->reg), x87_st(cpu, op->rm));
-	if (!(x87_status(cpu, op, x.sw & ~FSW_SF, 0) & FP_PRE_FLAGS)) {
+	if (!(x87_status(cpu, op, x.sw & ~FSW_SF, FSW_C1) & FP_PRE_FLAGS)) {
 		x87_set_st(cpu, op->reg, x.r0);
 		x87_pop(cpu, x87_pops(op));
 	}
@@ -181,7 +193,8 @@ ARITH(fdivr, fidivr)
 
 static void compare_done(struct x86_cpu *cpu, const struct x86_op *op, u16 sw)
 {
-	if (!(x87_status(cpu, op, sw, UNORDERED) & FP_PRE_FLAGS))
+	/* The codes are written even if an unmasked exception keeps the operands (observed). */
+	if (!(x87_status(cpu, op, sw, UNORDERED | FSW_C1) & FP_PRE_FLAGS))
 		x87_pop(cpu, x87_pops(op));
 }
 
@@ -226,10 +239,9 @@ static void op_comi(struct x86_cpu *cpu, const struct x86_op *op)
 		run(cpu, op, &x, x87_st(cpu, 0), x87_st(cpu, op->rm));
 		sw = x.sw & ~FSW_SF;
 	}
-	if (x87_status(cpu, op, sw, 0) & FP_PRE_FLAGS)
-		return;
 	x86_set_arith(cpu, x.rflags & unordered);
-	x87_pop(cpu, x87_pops(op));
+	if (!(x87_status(cpu, op, sw, 0) & FP_PRE_FLAGS))
+		x87_pop(cpu, x87_pops(op));
 }
 
 x86_fn *x86_sel_x87_fcom(const struct x86_dec *d, struct x86_op *op)
@@ -292,41 +304,48 @@ x86_fn *x86_sel_x87_fxam(const struct x86_dec *d, struct x86_op *op)
 	return op_fxam;
 }
 
-/* ---- ST(0) = f(ST(0)) ---- */
+/* ---- Functions of ST(0) and ST(1) ---- */
 
-static void op_unary(struct x86_cpu *cpu, const struct x86_op *op)
+/*
+ * op->reg: the condition codes that report how far the instruction came (C2 of
+ * FSIN and FPTAN, all of FPREM), 0 for most; op->rm: the second operand's index.
+ */
+static bool function(struct x86_cpu *cpu, const struct x86_op *op, struct x86_x87 *x)
 {
-	struct x86_x87 x;
+	u16 cc = (u16)(op->reg << 8 | FSW_C1);
 
-	x86_check_x87(cpu);
-	if (x87_empty(cpu, 0)) {
-		if (x87_stack_underflow(cpu, op))
-			x87_set_st(cpu, 0, x87_indefinite);
-		return;
-	}
-	run(cpu, op, &x, x87_st(cpu, 0), x87_st(cpu, 0));
-	if (!(x87_status(cpu, op, x.sw & ~FSW_SF, op->reg ? FSW_C2 : 0) & FP_PRE_FLAGS))
-		x87_set_st(cpu, 0, x.r0);
+	if (op->reg)
+		run_cc(cpu, op, x, x87_st(cpu, 0), x87_st(cpu, op->rm));
+	else
+		run(cpu, op, x, x87_st(cpu, 0), x87_st(cpu, op->rm));
+	return !(x87_status(cpu, op, x->sw & ~FSW_SF, cc) & FP_PRE_FLAGS);
 }
 
-/* ST(0) = f(ST(0), ST(1)): FSCALE, FPREM, FPREM1. */
-static void op_binary(struct x86_cpu *cpu, const struct x86_op *op)
+/* A stack fault of these clears C2. */
+static bool function_fault(struct x86_cpu *cpu, const struct x86_op *op)
+{
+	u16 overflow = x87_empty(cpu, 0) ? 0 : FSW_C1;
+
+	return !x87_status(cpu, op, FP_IE | FSW_SF | overflow, op->reg ? FSW_C2 : 0);
+}
+
+/* ST(0) = f(ST(0)), or f(ST(0), ST(1)) for FSCALE and FPREM. */
+static void op_function(struct x86_cpu *cpu, const struct x86_op *op)
 {
 	struct x86_x87 x;
 
 	x86_check_x87(cpu);
-	if (x87_empty(cpu, 0) || x87_empty(cpu, 1)) {
-		if (x87_stack_underflow(cpu, op))
+	if (x87_empty(cpu, 0) || x87_empty(cpu, op->rm)) {
+		if (!x87_status(cpu, op, FP_IE | FSW_SF, op->reg ? FSW_C2 : 0))
 			x87_set_st(cpu, 0, x87_indefinite);
 		return;
 	}
-	run(cpu, op, &x, x87_st(cpu, 0), x87_st(cpu, 1));
-	if (!(x87_status(cpu, op, x.sw & ~FSW_SF, op->reg ? FSW_CC : 0) & FP_PRE_FLAGS))
+	if (function(cpu, op, &x))
 		x87_set_st(cpu, 0, x.r0);
 }
 
 /* ST(1) = f(ST(1), ST(0)) and pop: FYL2X, FYL2XP1, FPATAN. */
-static void op_binary_pop(struct x86_cpu *cpu, const struct x86_op *op)
+static void op_function_pop(struct x86_cpu *cpu, const struct x86_op *op)
 {
 	struct x86_x87 x;
 
@@ -338,57 +357,53 @@ static void op_binary_pop(struct x86_cpu *cpu, const struct x86_op *op)
 		}
 		return;
 	}
-	run(cpu, op, &x, x87_st(cpu, 0), x87_st(cpu, 1));
-	if (!(x87_status(cpu, op, x.sw & ~FSW_SF, 0) & FP_PRE_FLAGS)) {
+	if (function(cpu, op, &x)) {
 		x87_set_st(cpu, 1, x.r0);
 		x87_pop(cpu, 1);
 	}
 }
 
 /* ST(0) replaced and one more pushed: FSINCOS, FPTAN, FXTRACT. */
-static void op_unary_push(struct x86_cpu *cpu, const struct x86_op *op)
+static void op_function_push(struct x86_cpu *cpu, const struct x86_op *op)
 {
 	struct x86_x87 x;
 
 	x86_check_x87(cpu);
 	if (x87_empty(cpu, 0) || !x87_empty(cpu, 7)) {
-		if (x87_empty(cpu, 0) ? x87_stack_underflow(cpu, op) : x87_stack_overflow(cpu, op)) {
+		if (function_fault(cpu, op)) {
 			x87_set_st(cpu, 0, x87_indefinite);
 			x87_push(cpu, x87_indefinite);
 		}
 		return;
 	}
-	run(cpu, op, &x, x87_st(cpu, 0), x87_st(cpu, 0));
-	if (x87_status(cpu, op, x.sw & ~FSW_SF, op->reg ? FSW_C2 : 0) & FP_PRE_FLAGS)
-		return;
 	/* Out of range: C2, and the operand stays. */
-	if (op->reg && x.sw & FSW_C2)
+	if (!function(cpu, op, &x) || (op->reg && x.sw & FSW_C2))
 		return;
 	x87_set_st(cpu, 0, x.r1);
 	x87_push(cpu, x.r0);
 }
 
-/* op->reg: the instruction reports in C2 (or all codes, FPREM) that it is not complete. */
-#define UNARY(name, handler, codes) \
+#define FUNCTION(name, handler, codes, second) \
 	x86_fn *x86_sel_x87_##name(const struct x86_dec *d, struct x86_op *op) \
 	{ \
 		x87_pack(d, op, x86_x87_##name, 0); \
-		op->reg = codes; \
+		op->reg = (codes) >> 8; \
+		op->rm = second; \
 		return handler; \
 	}
-UNARY(fabs, op_unary, 0)
-UNARY(fchs, op_unary, 0)
-UNARY(fsqrt, op_unary, 0)
-UNARY(frndint, op_unary, 0)
-UNARY(f2xm1, op_unary, 0)
-UNARY(fsin, op_unary, 1)
-UNARY(fcos, op_unary, 1)
-UNARY(fscale, op_binary, 0)
-UNARY(fprem, op_binary, 1)
-UNARY(fprem1, op_binary, 1)
-UNARY(fyl2x, op_binary_pop, 0)
-UNARY(fyl2xp1, op_binary_pop, 0)
-UNARY(fpatan, op_binary_pop, 0)
-UNARY(fsincos, op_unary_push, 1)
-UNARY(fptan, op_unary_push, 1)
-UNARY(fxtract, op_unary_push, 0)
+FUNCTION(fabs, op_function, 0, 0)
+FUNCTION(fchs, op_function, 0, 0)
+FUNCTION(fsqrt, op_function, 0, 0)
+FUNCTION(frndint, op_function, 0, 0)
+FUNCTION(f2xm1, op_function, 0, 0)
+FUNCTION(fsin, op_function, FSW_C2, 0)
+FUNCTION(fcos, op_function, FSW_C2, 0)
+FUNCTION(fscale, op_function, 0, 1)
+FUNCTION(fprem, op_function, FSW_CC, 1)
+FUNCTION(fprem1, op_function, FSW_CC, 1)
+FUNCTION(fyl2x, op_function_pop, 0, 1)
+FUNCTION(fyl2xp1, op_function_pop, 0, 1)
+FUNCTION(fpatan, op_function_pop, 0, 1)
+FUNCTION(fsincos, op_function_push, FSW_C2, 0)
+FUNCTION(fptan, op_function_push, FSW_C2, 0)
+FUNCTION(fxtract, op_function_push, 0, 0)

@@ -18,15 +18,16 @@
 	.type x86_x87_run, @function
 x86_x87_run:
 	push	%rdi
-	sub	$16, %rsp
+	sub	$48, %rsp
 	fnstcw	(%rsp)
 	fnclex
+run:
 	fldcw	96(%rdi)
 	fldt	48(%rdi)
 	fldt	32(%rdi)
 	lea	8(%rdi), %rsi
 	call	*(%rdi)
-	mov	16(%rsp), %rdi
+	mov	48(%rsp), %rdi
 	fnstsw	98(%rdi)
 	pushfq
 	pop	104(%rdi)
@@ -37,8 +38,26 @@ x86_x87_run:
 	fstpt	80(%rdi)
 	emms
 	fnclex
-	add	$24, %rsp
+	add	$56, %rsp
 	ret
 	.size x86_x87_run, . - x86_x87_run
+
+/* void x86_x87_run_cc(struct x86_x87 *a): the condition codes of a->sw are there beforehand. */
+	.balign 16
+	.globl x86_x87_run_cc
+	.hidden x86_x87_run_cc
+	.type x86_x87_run_cc, @function
+x86_x87_run_cc:
+	push	%rdi
+	sub	$48, %rsp
+	fnstcw	(%rsp)
+	fnclex
+	fnstenv	16(%rsp)
+	movzwl	98(%rdi), %eax
+	and	$0x4700, %eax
+	mov	%ax, 20(%rsp)
+	fldenv	16(%rsp)
+	jmp	run
+	.size x86_x87_run_cc, . - x86_x87_run_cc
 
 	.section .note.GNU-stack, "", @progbits

@@ -85,12 +85,14 @@ static void op_fdecstp(struct x86_cpu *cpu, const struct x86_op *op)
 static void op_ffree(struct x86_cpu *cpu, const struct x86_op *op)
 {
 	x86_check_x87(cpu);
+	cpu->fpu.fsw &= (u16)~FSW_C1;
 	x87_free(cpu, op->rm & 7);
 }
 
 static void op_ffreep(struct x86_cpu *cpu, const struct x86_op *op)
 {
 	x86_check_x87(cpu);
+	cpu->fpu.fsw &= (u16)~FSW_C1;
 	x87_free(cpu, op->rm & 7);
 	x87_pop(cpu, 1);
 }

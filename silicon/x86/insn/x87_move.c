@@ -12,7 +12,8 @@ static void push_result(struct x86_cpu *cpu, const struct x86_op *op, x86_f80_t 
 			x87_push(cpu, x87_indefinite);
 		return;
 	}
-	if (!(x87_status(cpu, op, sw & ~FSW_SF, 0) & FP_PRE_FLAGS))
+	/* An unmasked denormal is reported, but loaded (observed). */
+	if (!(x87_status(cpu, op, sw & ~FSW_SF, FSW_C1) & FP_IE))
 		x87_push(cpu, v);
 }
 
@@ -94,7 +95,7 @@ static void store_indefinite(struct x86_cpu *cpu, const struct x86_op *op, struc
 
 /*
  * FST m32/m64, FIST, FISTTP, FBSTP. An unmasked exception other than PE
- * stores nothing and pops nothing; the memory fault comes before any change.
+ * neither touches memory nor pops; otherwise a memory fault comes before any change.
  */
 static void op_store(struct x86_cpu *cpu, const struct x86_op *op)
 {
@@ -113,12 +114,11 @@ static void op_store(struct x86_cpu *cpu, const struct x86_op *op)
 		x.sw &= ~FSW_SF;
 	}
 	if (x.sw & ~cpu->fpu.fcw & (FP_PRE_FLAGS | FP_OE | FP_UE)) {
-		x86_probe_write(cpu, op->seg, x86_lin_write(cpu, op->seg, x86_ea(cpu, op), op->osize), op->osize);
-		x87_status(cpu, op, x.sw, 0);
+		x87_status(cpu, op, x.sw, FSW_C1);
 		return;
 	}
 	x87_store(cpu, op, x.mem);
-	x87_status(cpu, op, x.sw, 0);
+	x87_status(cpu, op, x.sw, FSW_C1);
 	x87_pop(cpu, x87_pops(op));
 }
 
@@ -139,7 +139,7 @@ static void op_fstp_m80(struct x86_cpu *cpu, const struct x86_op *op)
 	if (x87_empty(cpu, 0))
 		x87_stack_underflow(cpu, op);
 	else
-		x87_status(cpu, op, 0, 0);
+		x87_status(cpu, op, 0, FSW_C1);
 	x87_pop(cpu, 1);
 }
 
@@ -153,9 +153,19 @@ static void op_fst_st(struct x86_cpu *cpu, const struct x86_op *op)
 		}
 		return;
 	}
-	x87_status(cpu, op, 0, 0);
+	x87_status(cpu, op, 0, FSW_C1);
 	x87_set_st(cpu, op->rm, x87_st(cpu, 0));
 	x87_pop(cpu, x87_pops(op));
+}
+
+/* D9 D8+i, undocumented: FSTP without stack faults; an empty ST(0) is only popped. */
+static void op_fstpnce(struct x86_cpu *cpu, const struct x86_op *op)
+{
+	x86_check_x87(cpu);
+	x87_status(cpu, op, 0, FSW_C1);
+	if (!x87_empty(cpu, 0))
+		x87_set_st(cpu, op->rm, x87_st(cpu, 0));
+	x87_pop(cpu, 1);
 }
 
 x86_fn *x86_sel_x87_fst(const struct x86_dec *d, struct x86_op *op)
@@ -163,7 +173,7 @@ x86_fn *x86_sel_x87_fst(const struct x86_dec *d, struct x86_op *op)
 	x87_pack(d, op, NULL, d->insn.mnemonic != ZYDIS_MNEMONIC_FST);
 	if (!(op->flags & X86_OP_MEM)) {
 		op->rm = op->imm2 & 7;
-		return op_fst_st;
+		return d->insn.mnemonic == ZYDIS_MNEMONIC_FSTPNCE ? op_fstpnce : op_fst_st;
 	}
 	if (op->osize == 10)
 		return op_fstp_m80;
@@ -206,7 +216,7 @@ static void op_fxch(struct x86_cpu *cpu, const struct x86_op *op)
 		if (!x87_stack_underflow(cpu, op))
 			return;
 	} else {
-		x87_status(cpu, op, 0, 0);
+		x87_status(cpu, op, 0, FSW_C1);
 	}
 	x87_set_st(cpu, 0, b);
 	x87_set_st(cpu, op->rm, a);
