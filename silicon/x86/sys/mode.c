@@ -56,6 +56,11 @@ void x86_update_mode(struct x86_cpu *cpu)
 		}
 	}
 
+	mode_update_ac(cpu);
+}
+
+void mode_update_ac(struct x86_cpu *cpu)
+{
 	if (cpu->cpl == 3)
 		cpu->mmu_idx = (cpu->cr0 & CR0_AM) && (cpu->rflags & RFLAGS_AC) ?
 			       X86_MMU_USER_ALIGN : X86_MMU_USER;

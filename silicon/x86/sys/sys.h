@@ -43,6 +43,8 @@ void x86_soft_int(struct x86_cpu *cpu, const struct x86_op *op, u8 vector, u8 ty
 void x86_boundary(struct x86_cpu *cpu);
 /* After an instruction executed with cpu->slow set: TF, RF, shadows, pending #DB. */
 void x86_after_insn(struct x86_cpu *cpu);
+/* DR0-3 or DR7 changed: breakpoints are looked for again. */
+void x86_debug_update(struct x86_cpu *cpu);
 /* Data breakpoint check from the MMU slow path: records into cpu->pending_db. */
 void x86_check_watchpoint(struct x86_cpu *cpu, u64 lin, unsigned size, bool write);
 void x86_check_io_watchpoint(struct x86_cpu *cpu, u16 port, unsigned size);
@@ -62,6 +64,13 @@ bool x86_msr_read(struct x86_cpu *cpu, u32 msr, u64 *v);
 bool x86_msr_write(struct x86_cpu *cpu, u32 msr, u64 v);
 bool x86_pat_valid(u64 v);
 
+/*
+ * Hardware task switch with all checks; @rip is saved in the old TSS. The new
+ * task's CS:RIP is current afterwards. @reason: enum x86_task_switch.
+ */
+void x86_task_switch(struct x86_cpu *cpu, u16 tss_sel, unsigned reason, bool has_error,
+		     u32 error, u64 rip);
+
 /* Load a segment register as MOV Sreg would (CS excluded). Raises. */
 void x86_load_sreg(struct x86_cpu *cpu, unsigned seg, u16 sel);
 /* Push/pop-free near control transfer check: raises #GP(0) if @rip is bad. Returns the masked value. */
@@ -73,7 +82,10 @@ u32 x86_port_in(struct x86_cpu *cpu, u16 port, unsigned size);
 void x86_port_out(struct x86_cpu *cpu, u16 port, unsigned size, u32 val);
 /* What PUSHF pushes. Raises #GP(0) in VM86 with IOPL < 3 (without VME). */
 u64 x86_pushf_image(struct x86_cpu *cpu, unsigned osize);
-/* POPF/IRET flag rules: which bits may change at this CPL/IOPL/mode; applies them. */
+/*
+ * POPF/IRET flag rules: which bits may change at this CPL/IOPL/mode; applies them.
+ * Raises #GP(0) in VM86 with IOPL < 3 (without VME), before any change.
+ */
 void x86_write_eflags(struct x86_cpu *cpu, u64 val, unsigned osize);
 
 
