@@ -43,17 +43,16 @@ enum {
 #undef INSN
 _Static_assert(END_ROWS == ARRAY_SIZE(rows), "insn_all.def includes the files in this order");
 
-/* First row and number of rows of each mnemonic. */
-static struct { u16 first, nr; } by_mnemonic[ZYDIS_MNEMONIC_MAX_VALUE + 1];
+/* Rows of a mnemonic, possibly in several files: lists of index + 1, 0 ends. */
+static u16 first_row[ZYDIS_MNEMONIC_MAX_VALUE + 1];
+static u16 next_row[ARRAY_SIZE(rows)];
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void index_rows(void)
 {
-	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
-		unsigned m = rows[i].mnemonic;
-
-		if (!by_mnemonic[m].nr++)
-			by_mnemonic[m].first = (u16)i;
+	for (unsigned i = ARRAY_SIZE(rows); i-- > 0; ) {
+		next_row[i] = first_row[rows[i].mnemonic];
+		first_row[rows[i].mnemonic] = (u16)(i + 1);
 	}
 }
 
@@ -63,8 +62,8 @@ const struct x86_insn_row *x86_insn_find(unsigned mnemonic, unsigned forms)
 	const struct x86_insn_row *any = NULL;
 
 	pthread_once(&once, index_rows);
-	for (unsigned i = 0; i < by_mnemonic[mnemonic].nr; i++) {
-		const struct x86_insn_row *r = &rows[by_mnemonic[mnemonic].first + i];
+	for (unsigned i = first_row[mnemonic]; i; i = next_row[i - 1]) {
+		const struct x86_insn_row *r = &rows[i - 1];
 
 		if (r->form == X86_FORM_ANY)
 			any = r;
@@ -96,9 +95,17 @@ static bool begins_file(unsigned i)
 	       i == SSE_ROWS || i == AVX_ROWS;
 }
 
+static bool duplicate(const struct x86_insn_row *row)
+{
+	for (unsigned i = first_row[row->mnemonic]; i; i = next_row[i - 1])
+		if (&rows[i - 1] != row && rows[i - 1].form == row->form)
+			return true;
+	return false;
+}
+
 /*
- * Every file sorted by name and form, one row per (mnemonic, form), all rows of
- * a mnemonic adjacent. That selectors exist is proved by linking.
+ * Every file sorted by name and form; one row per (mnemonic, form) in all.
+ * That selectors exist is proved by linking.
  */
 const char *x86_insn_table_lint(void)
 {
@@ -107,7 +114,7 @@ const char *x86_insn_table_lint(void)
 		const struct x86_insn_row *r = &rows[i], *prev = r - 1;
 		int order;
 
-		if (!r->modes || i >= by_mnemonic[r->mnemonic].first + by_mnemonic[r->mnemonic].nr)
+		if (!r->modes || duplicate(r))
 			return r->name;
 		if (begins_file(i))
 			continue;
