@@ -61,6 +61,7 @@ struct x86_dtable {
  * The architectural state that a VMCS guest area holds, plus the GPRs: for
  * loading and reading a processor as a whole (tests, emulation).
  * No check is made: what is loaded must be a state the processor can be in.
+ * Loading makes the processor active.
  */
 struct x86_state {
 	u64 gpr[X86_NR_GPRS];

@@ -151,7 +151,8 @@ int diff_native_init(void)
 	memset(code_page, 0xcc, 2 * PAGE_SIZE);
 	diff_fill(1, (u8 *)DIFF_RO, PAGE_SIZE);
 	mprotect((void *)DIFF_RO, PAGE_SIZE, PROT_READ);
-	/* The string and TLS code of libc must not run between ENTER and LEAVE: it does not. */
+	/* A 64-bit process starts with null selectors, which 32-bit code cannot use. */
+	__asm__ volatile("mov %0, %%ds\n\tmov %0, %%es" :: "r"(SS_USER));
 	return 0;
 }
 
