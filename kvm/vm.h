@@ -68,9 +68,10 @@ struct hv_vm {
 	struct hv_iobus *_Atomic buses[HV_NR_BUSES];
 	int coalesced_memfd;		/* the ring page, shared by all vCPU mappings */
 	struct kvm_coalesced_mmio_ring *coalesced_ring;
+	pthread_mutex_t coalesced_lock;	/* writers of the ring; innermost */
 	struct list coalesced_zones;
 	struct list ioeventfds;
-	struct hv_irqfds *irqfds;
+	struct hv_irqfds *_Atomic irqfds;
 
 	/* x86/irq/ */
 	enum hv_irqchip_mode irqchip_mode;

@@ -13,16 +13,20 @@
 /*
  * hv_lapic_new() wants v->vm, id and idx; the vCPU takes part in addressing once
  * hv_apic_map_update() has seen it in vm->vcpus (call it after publishing the
- * vCPU). hv_lapic_free() stops its timer.
+ * vCPU).
  */
 int hv_lapic_new(struct hv_vcpu *v);
 void hv_lapic_free(struct hv_vcpu *v);
 void hv_apic_map_update(struct hv_vm *vm);
 /*
- * What CPUID and MCG_CAP tell: legality of APIC_BASE bits and the version
- * register. Before the first call: no x2APIC, 36 physical bits, no CMCI.
+ * What CPUID and MCG_CAP tell: legality of APIC_BASE bits, timer modes, the
+ * version register. Before the first call: none, 36 physical bits.
  */
-void hv_lapic_set_cpuid(struct hv_vcpu *v, bool x2apic, unsigned physbits, bool cmci);
+struct hv_lapic_cpuid {
+	bool x2apic, tsc_deadline, cmci;
+	unsigned physbits;
+};
+void hv_lapic_set_cpuid(struct hv_vcpu *v, const struct hv_lapic_cpuid *c);
 /*
  * The register page, 4 KiB aligned: fit to be the virtual-APIC page. With the
  * TPR shadow the processor writes TPR there, and nothing else needs to be told.
@@ -34,6 +38,12 @@ void hv_lapic_reset(struct hv_vcpu *v, bool init);
 /* Highest deliverable vector (IRR above PPR), or -1. With ExtINT from the PIC included in _any. */
 int hv_lapic_pending(struct hv_vcpu *v);
 bool hv_irq_pending_any(struct hv_vcpu *v);
+/*
+ * Split irqchip: KVM_INTERRUPT brings an ExtINT; -EEXIST if one waits. Would
+ * LINT0 let one through? (ready_for_interrupt_injection)
+ */
+int hv_irq_set_extint(struct hv_vcpu *v, u8 vector);
+bool hv_lapic_accepts_extint(struct hv_vcpu *v);
 /* Acknowledge: moves IRR to ISR (or INTAs the PIC); -1 if nothing. */
 int hv_irq_ack(struct hv_vcpu *v);
 /*
@@ -42,6 +52,12 @@ int hv_irq_ack(struct hv_vcpu *v);
  */
 bool hv_lapic_has_events(struct hv_vcpu *v);
 void hv_lapic_accept_events(struct hv_vcpu *v);
+/* The latch itself, for MP_STATE and VCPU_EVENTS. hv_lapic_latch() gives @events the value @on. */
+enum hv_lapic_event { HV_LAPIC_INIT = 1, HV_LAPIC_SIPI = 2 };
+unsigned hv_lapic_latched(struct hv_vcpu *v);
+void hv_lapic_latch(struct hv_vcpu *v, unsigned events, bool on);
+u8 hv_lapic_sipi_vector(struct hv_vcpu *v);
+void hv_lapic_set_sipi_vector(struct hv_vcpu *v, u8 vector);
 
 /* IA32_APIC_BASE. 0 or -EINVAL (-> #GP). */
 int hv_lapic_set_base(struct hv_vcpu *v, u64 val, bool host);
@@ -64,7 +80,9 @@ int hv_lapic_get_state(struct hv_vcpu *v, struct kvm_lapic_state *s);
 int hv_lapic_set_state(struct hv_vcpu *v, const struct kvm_lapic_state *s);
 /*
  * The timer fired or may have: delivers LVTT. Called before every entry and
- * after every wake-up; the timer itself only sets HV_REQ_EVENT and kicks.
+ * after every wake-up. The APIC has no timer of the host of its own: the run
+ * loop sees to it that it is out of the guest, or awake, at the time that
+ * hv_lapic_timer_next() says.
  */
 void hv_lapic_timer_poll(struct hv_vcpu *v);
 /* The guest TSC jumped: re-arm. */
@@ -74,6 +92,7 @@ u64 hv_lapic_timer_next(struct hv_vcpu *v);
 
 /* PV EOI: MSR 4b564d04. 0 or 1 (#GP). Sync before entry and after exit. */
 int hv_pv_eoi_set(struct hv_vcpu *v, u64 val);
+u64 hv_pv_eoi_get(struct hv_vcpu *v);
 void hv_pv_eoi_entry(struct hv_vcpu *v);
 void hv_pv_eoi_exit(struct hv_vcpu *v);
 /* KVM_HC_SEND_IPI: number delivered or -KVM_EINVAL style errno. */
@@ -81,7 +100,11 @@ long hv_pv_send_ipi(struct hv_vm *vm, u64 low, u64 high, u32 min_id, u64 icr, bo
 
 /* ---- Chips of a VM ---- */
 
-/* KVM_CREATE_IRQCHIP (with default routing), split irqchip, KVM_CREATE_PIT2. */
+/*
+ * KVM_CREATE_IRQCHIP (with default routing), split irqchip, KVM_CREATE_PIT2;
+ * vm->lock held. -EEXIST if there is one; -EINVAL (split: -EEXIST) after the
+ * first vCPU; split: -EINVAL for more than 24 pins; PIT: -ENOENT without PIC.
+ */
 int hv_irqchip_create(struct hv_vm *vm);
 int hv_irqchip_split(struct hv_vm *vm, u32 pins);
 int hv_pit_create(struct hv_vm *vm, const struct kvm_pit_config *c);
@@ -123,17 +146,19 @@ struct hv_iodev {
 	/* 0 handled, -EOPNOTSUPP not mine. */
 	int (*read)(struct hv_iodev *d, struct hv_vcpu *v, u64 addr, unsigned len, void *data);
 	int (*write)(struct hv_iodev *d, struct hv_vcpu *v, u64 addr, unsigned len, const void *data);
-	/* Optional: the device left its bus and nobody is in the calls above any more. */
-	void (*destroy)(struct hv_iodev *d);
 };
 /*
- * Ranges on a bus, safe against running vCPUs; takes slots_lock. -EEXIST if a
- * range of another device overlaps; @shared ranges may overlap each other and
- * an access goes to the first that takes it. -ENOSPC beyond the bus's limit.
+ * Ranges on a bus, safe against running vCPUs; takes slots_lock. An access goes
+ * to the devices whose range holds it wholly, until one takes it. Two ranges
+ * may overlap only if one is HV_IODEV_SHARED (-EEXIST). @len 0 holds accesses
+ * of any length at exactly @addr. -ENOSPC beyond 1000 ranges that are not
+ * HV_IODEV_UNCOUNTED, -EINVAL if the range wraps.
  * After hv_iobus_del() no call of @d runs or will be made; not to be called in
  * an epoch section. Device calls run in one: they must not block.
  */
-int hv_iobus_add(struct hv_vm *vm, enum hv_bus bus, u64 addr, u64 len, bool shared, struct hv_iodev *d);
+#define HV_IODEV_SHARED 1u
+#define HV_IODEV_UNCOUNTED 2u
+int hv_iobus_add(struct hv_vm *vm, enum hv_bus bus, u64 addr, u64 len, unsigned flags, struct hv_iodev *d);
 void hv_iobus_del(struct hv_vm *vm, enum hv_bus bus, struct hv_iodev *d);
 /* 0 handled in the hypervisor; -EOPNOTSUPP: goes to user space. */
 int hv_iobus_read(struct hv_vcpu *v, enum hv_bus bus, u64 addr, unsigned len, void *data);
