@@ -2,7 +2,7 @@
 /*
  * What happens between two instructions in non-root operation, in the order of
  * the manual: completion of APIC writes, INIT and SIPI, MTF; then, after the
- * debug traps of sys/, timer, windows, NMIs and interrupts.
+ * debug traps of sys/, timer, windows, and the NMIs and interrupts that exit (sys/ delivers the others).
  *
  * While a window, the timer or a virtual interrupt has to be watched, the run
  * loop is asked to come here between any two blocks (X86_EV_TIMER). That is
@@ -61,7 +61,8 @@ static void monitor_trap_flag(struct x86_cpu *cpu)
 {
 	struct x86_vmx *x = &cpu->vmx;
 
-	if (x->mtf == VMX_MTF_ARMED && cpu->insn_count != x->mtf_insns)
+	/* An instruction completed, or sys/ delivered an interrupt that does not exit. */
+	if (x->mtf == VMX_MTF_ARMED && (cpu->insn_count != x->mtf_insns || cpu->rip != x->mtf_rip))
 		x->mtf = VMX_MTF_PENDING;
 	if (x->mtf == VMX_MTF_PENDING && cpu->activity <= X86_ACT_HLT)
 		vmx_exit(cpu, VMX_EXIT_MONITOR_TRAP_FLAG, 0, VMX_RF_KEEP);
@@ -93,19 +94,19 @@ void x86_vmx_boundary_high(struct x86_cpu *cpu)
 
 /* ---- Low half ---- */
 
+static bool if_open(const struct x86_cpu *cpu)
+{
+	return cpu->rflags & RFLAGS_IF && !(cpu->slow & SLOW_SHADOWS);
+}
+
 static void nmi(struct x86_cpu *cpu)
 {
-	if (!(cpu->vmx.pin & PIN_NMI_EXITING) || cpu->nmi_blocked || cpu->slow & SLOW_SHADOWS)
+	if (!(cpu->vmx.pin & PIN_NMI_EXITING) || cpu->nmi_blocked || cpu->slow & SLOW_SHADOWS ||
+	    !take(cpu, X86_EV_NMI))
 		return;
-	if (!take(cpu, X86_EV_NMI))
-		return;
-	/*
-	 * NMIs are blocked in the host from here on; the guest's saved state is
-	 * that of before the NMI, so block only once it is saved.
-	 */
+	/* The saved state is that of before the NMI; blocking starts behind it. */
 	cpu->vmx.exit_by_nmi = true;
-	vmx_exit_event(cpu, VMX_EXIT_EXCEPTION_NMI, 0, VMX_RF_KEEP,
-		       INTR_VALID | INTR_NMI << 8 | X86_NMI, 0);
+	vmx_exit_event(cpu, VMX_EXIT_EXCEPTION_NMI, 0, VMX_RF_KEEP, INTR_VALID | INTR_NMI << 8 | X86_NMI, 0);
 }
 
 /* IF does not matter; the shadows block. */
@@ -126,11 +127,6 @@ static void external_interrupt(struct x86_cpu *cpu)
 	else
 		vmx_exit_event(cpu, VMX_EXIT_EXTERNAL_INTERRUPT, 0, VMX_RF_KEEP,
 			       INTR_VALID | INTR_EXT << 8 | (u32)vector, 0);
-}
-
-static bool if_open(const struct x86_cpu *cpu)
-{
-	return cpu->rflags & RFLAGS_IF && !(cpu->slow & SLOW_SHADOWS);
 }
 
 static void virtual_interrupt(struct x86_cpu *cpu)

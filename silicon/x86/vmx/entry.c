@@ -17,30 +17,13 @@
 /* CR0 bits that VM entries and exits leave alone. */
 #define CR0_KEPT (CR0_ET | BITS(15, 6) | BIT(17) | BITS(28, 19) | CR0_NW | CR0_CD)
 
-/* Instruction breakpoints are looked for at each boundary. */
-static bool insn_breakpoint(u64 dr7)
-{
-	for (unsigned n = 0; n < 4; n++)
-		if ((dr7 >> (2 * n) & 3) && !(dr7 >> (16 + 4 * n) & 3))
-			return true;
-	return false;
-}
-
-void vmx_dr7_changed(struct x86_cpu *cpu)
-{
-	cpu->slow &= ~X86_SLOW_IBP;
-	if (insn_breakpoint(cpu->dr7))
-		cpu->slow |= X86_SLOW_IBP;
-	x86_tlb_watch_update(cpu);
-}
-
 static void load_dr7(struct x86_cpu *cpu, u64 dr7)
 {
 	bool enabled = (cpu->dr7 | dr7) & 0xff;
 
 	cpu->dr7 = dr7;
 	if (enabled)
-		vmx_dr7_changed(cpu);
+		x86_debug_update(cpu);
 }
 
 /* Cache the controls in their gated form. */
@@ -150,6 +133,7 @@ static void arm_boundary(struct x86_cpu *cpu, const struct vmcs *v)
 	if (x->proc & PROC_MONITOR_TRAP_FLAG) {
 		x->mtf = VMX_MTF_ARMED;
 		x->mtf_insns = cpu->insn_count;
+		x->mtf_rip = cpu->rip;
 	}
 	if (x->inject_due && INTR_TYPE(info) == INTR_OTHER) {
 		x->inject_due = false;
@@ -278,18 +262,43 @@ void vmx_inject(struct x86_cpu *cpu)
 	cpu->vmx.injecting = false;
 }
 
+/* Does the entry itself read memory that might be gone? */
+static bool entry_reads_memory(const struct vmcs *v)
+{
+	return v && ((V(v, PROC_BASED_CTLS) & PROC_TPR_SHADOW) || V(v, ENTRY_MSR_LOAD_COUNT) ||
+		     V(v, LINK_POINTER) != ~0ull || !(vmx_proc2(v) & PROC2_EPT));
+}
+
+/* vmx_entry() outside a run loop: a host fault makes it VMX_BUS_ERROR. */
+static int guarded_entry(struct x86_cpu *cpu, bool launch)
+{
+	sigjmp_buf here, *volatile outer = cpu->unwind;
+	struct x86_cpu *volatile outer_cpu = x86_access_begin(cpu);
+	int r;
+
+	cpu->unwind = &here;
+	if (sigsetjmp(here, 0))
+		r = VMX_BUS_ERROR;
+	else
+		r = vmx_entry(cpu, launch);
+	x86_access_end(cpu, outer_cpu);
+	cpu->unwind = outer;
+	return r;
+}
+
 int x86_vmenter(struct x86_cpu *cpu, bool launch, spa_t *bad)
 {
 	int r;
 
 	if (!cpu->vmx.on)
 		return VMX_UD;
-	r = vmx_entry(cpu, launch);
-	if (r == VMX_OK && cpu->vmx.non_root && x86_run_guest(cpu) != 0) {
+	r = entry_reads_memory(cpu->vmx.vmcs) ? guarded_entry(cpu, launch) : vmx_entry(cpu, launch);
+	if (r == VMX_OK && cpu->vmx.non_root && x86_run_guest(cpu) != 0)
+		r = VMX_BUS_ERROR;
+	if (r == VMX_BUS_ERROR) {
 		*bad = SPA(cpu->fault.payload);
 		if (cpu->vmx.non_root)
 			vmx_leave_guest(cpu);
-		r = VMX_BUS_ERROR;
 	}
 	return cpu->vmx.aborted ? VMX_ABORT : r;
 }

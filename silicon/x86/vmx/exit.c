@@ -250,7 +250,7 @@ static bool load_host(struct x86_cpu *cpu, struct vmcs *v)
 	if (atomic_load_explicit(&cpu->events, memory_order_relaxed) & X86_EV_TIMER)
 		atomic_fetch_and(&cpu->events, ~(u32)X86_EV_TIMER);
 	if (old_dr7 & 0xff)
-		x86_tlb_watch_update(cpu);
+		x86_debug_update(cpu);
 
 	x86_update_mode(cpu);
 	x86_tlb_switch(cpu);

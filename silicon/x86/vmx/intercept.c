@@ -121,7 +121,7 @@ void x86_icpt(struct x86_cpu *cpu, const struct x86_op *op, enum x86_intercept w
 	if ((r->proc | r->proc2) && !(cpu->vmx.proc & r->proc) && !(cpu->vmx.proc2 & r->proc2))
 		return;
 	if (what == X86_ICPT_RDRAND || what == X86_ICPT_RDSEED)
-		V(cpu->vmx.vmcs, EXIT_INSN_INFO) = (u32)op->reg << 3 | vmx_size_code(op->osize) << 11;
+		V(cpu->vmx.vmcs, EXIT_INSN_INFO) = (u32)op->rm << 3 | vmx_size_code(op->osize) << 11;
 	vmx_exit_insn(cpu, op->len, r->reason, 0);
 }
 

@@ -99,8 +99,6 @@ static inline u32 vmx_proc2(const struct vmcs *v)
 int vmx_entry(struct x86_cpu *cpu, bool launch);
 /* Deliver the event of this entry, from the first boundary. */
 void vmx_inject(struct x86_cpu *cpu);
-/* DR7 was replaced: breakpoints in force. */
-void vmx_dr7_changed(struct x86_cpu *cpu);
 
 /* ---- exit.c ---- */
 

@@ -36,7 +36,7 @@ struct x86_vmx {
 	u8 inject_len;
 
 	u8 mtf;			/* enum vmx_mtf */
-	u64 mtf_insns;		/* insn_count when it was armed */
+	u64 mtf_insns, mtf_rip;	/* insn_count and RIP when it was armed */
 	bool iret_unblocked;	/* the present IRET removed NMI blocking */
 	bool tpr_check;		/* compare VTPR with the threshold at the next boundary */
 	bool apic_write;	/* a virtualized APIC write awaits emulation */
