@@ -77,7 +77,7 @@ static bool hits_current(const struct x86_cpu *cpu, u64 spa, unsigned len)
 {
 	const struct x86_block *b;
 
-	if (!cpu->op)
+	if (!cpu || !cpu->op)
 		return false;
 	b = container_of(cpu->op_first, struct x86_block, op[0]);
 	return spa < b->spa + b->len && b->spa < spa + len;

@@ -14,7 +14,7 @@
 bool x86_codepage_test(u64 spa);
 /*
  * @cpu has stored @len bytes at @spa, in one page, through the slow path.
- * To be called after the bytes are in memory.
+ * To be called after the bytes are in memory. NULL: root-mode software has.
  */
 void x86_codepage_store(struct x86_cpu *cpu, u64 spa, unsigned len);
 

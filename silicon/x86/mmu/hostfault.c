@@ -13,6 +13,7 @@
 #include <signal.h>
 
 #include "base/epoch.h"
+#include "silicon/x86/decode/codepage.h"
 #include "silicon/x86/mmu/phys.h"
 
 /* The processor whose handlers run on this thread, and the copy in progress. */
@@ -129,9 +130,26 @@ int x86_phys_read(spa_t pa, void *buf, size_t len)
 	return no_range(pa.v, len) ? -EFAULT : guarded_copy(buf, (const void *)pa.v, len);
 }
 
+/* The bytes are in memory: processors that have them decoded must look again. */
+static void code_changed(u64 pa, size_t len)
+{
+	for (size_t n; len; pa += n, len -= n) {
+		n = min(len, (size_t)(PAGE_SIZE - (pa & ~PAGE_MASK)));
+		if (x86_codepage_test(pa))
+			x86_codepage_store(NULL, pa, (unsigned)n);
+	}
+}
+
 int x86_phys_write(spa_t pa, const void *buf, size_t len)
 {
-	return no_range(pa.v, len) ? -EFAULT : guarded_copy((void *)pa.v, buf, len);
+	int r;
+
+	if (no_range(pa.v, len))
+		return -EFAULT;
+	r = guarded_copy((void *)pa.v, buf, len);
+	/* After a fault too: some of it may have been written. */
+	code_changed(pa.v, len);
+	return r;
 }
 
 int x86_phys_cmpxchg(spa_t pa, void *old, const void *val, unsigned size)
@@ -154,8 +172,10 @@ int x86_phys_cmpxchg(spa_t pa, void *old, const void *val, unsigned size)
 	done = x86_mem_cmpxchg((void *)pa.v, o, n, size);
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 	copy_guard = before;
-	if (done)
+	if (done) {
+		code_changed(pa.v, size);
 		return 0;
+	}
 	memcpy(old, o, size);
 	return 1;
 }

@@ -7,6 +7,8 @@
 
 #include "base/log.h"
 #include "silicon/vmx.h"
+#include "silicon/x86/decode/codepage.h"
+#include "silicon/x86/decode/decode.h"
 #include "silicon/x86/sys/sys.h"
 #include "silicon/x86/vmx/intercept.h"
 

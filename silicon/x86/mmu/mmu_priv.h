@@ -6,11 +6,6 @@
 #include "silicon/x86/fault.h"
 #include "silicon/x86/mmu/mem.h"
 
-/* decode/ */
-bool x86_codepage_test(u64 spa);
-void x86_codepage_store(struct x86_cpu *cpu, u64 spa, unsigned len);
-void x86_decode_flush(struct x86_cpu *cpu);
-
 /* Kinds of access, numbered as in the EPT-violation qualification. */
 #define X86_ACC_R 1u
 #define X86_ACC_W 2u

@@ -6,6 +6,7 @@
  */
 #include "silicon/x86/mmu/phys.h"
 
+#include "silicon/x86/decode/codepage.h"
 #include "silicon/x86/vmx/intercept.h"
 
 _Noreturn void x86_bus_error(struct x86_cpu *cpu, u64 pa)

@@ -17,6 +17,8 @@
  */
 #include <stdlib.h>
 
+#include "silicon/x86/decode/codepage.h"
+#include "silicon/x86/decode/decode.h"
 #include "silicon/x86/mmu/mmu_priv.h"
 
 /* x86_tlbe.info: flags below the group id. */
