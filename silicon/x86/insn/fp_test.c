@@ -15,6 +15,7 @@
 #include "base/bits.h"
 #include "silicon/x86/insn/fp_fake.h"
 #include "silicon/x86/insn/fp_state.h"
+#include "silicon/x86/insn/vec.h"
 #include "silicon/x86/flags.h"
 
 #define FPU (fake_cpu->fpu)
@@ -251,6 +252,70 @@ static void test_known_answers(void **state)
 	assert_int_equal(FAKE_RUN(NULL, 0x0f, 0x2f, 0xca), NF);
 	assert_int_equal(x86_get_arith(fake_cpu), RFLAGS_ZF | RFLAGS_PF | RFLAGS_CF);
 	assert_int_equal(FPU.mxcsr, 0x1f81);
+}
+
+/* ---- Bodies in C against the host's instructions ---- */
+
+static void test_soft_bodies(void **state)
+{
+	static const struct { const char *name; u8 code[6]; u8 len; u16 imms; } rows[] = {
+		{ "aesenc", { 0x66, 0x0f, 0x38, 0xdc, 0xca }, 5, 1 },
+		{ "aesenclast", { 0x66, 0x0f, 0x38, 0xdd, 0xca }, 5, 1 },
+		{ "aesdec", { 0x66, 0x0f, 0x38, 0xde, 0xca }, 5, 1 },
+		{ "aesdeclast", { 0x66, 0x0f, 0x38, 0xdf, 0xca }, 5, 1 },
+		{ "aesimc", { 0x66, 0x0f, 0x38, 0xdb, 0xca }, 5, 1 },
+		{ "vaesenc", { 0xc4, 0xe2, 0x61, 0xdc, 0xca }, 5, 1 },
+		{ "aeskeygenassist", { 0x66, 0x0f, 0x3a, 0xdf, 0xca }, 5, 256 },
+		{ "pclmulqdq", { 0x66, 0x0f, 0x3a, 0x44, 0xca }, 5, 256 },
+		{ "sha1msg1", { 0x0f, 0x38, 0xc9, 0xca }, 4, 1 },
+		{ "sha1msg2", { 0x0f, 0x38, 0xca, 0xca }, 4, 1 },
+		{ "sha1nexte", { 0x0f, 0x38, 0xc8, 0xca }, 4, 1 },
+		{ "sha1rnds4", { 0x0f, 0x3a, 0xcc, 0xca }, 4, 256 },
+		{ "sha256msg1", { 0x0f, 0x38, 0xcc, 0xca }, 4, 1 },
+		{ "sha256msg2", { 0x0f, 0x38, 0xcd, 0xca }, 4, 1 },
+		{ "sha256rnds2", { 0x0f, 0x38, 0xcb, 0xca }, 4, 1 },
+	};
+	u64 seed = 1;
+
+	/* On a host without the instruction both runs are the C body: nothing to compare. */
+	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+		for (unsigned k = 0; k < 256; k++) {
+			u8 code[7];
+			struct x86_fpu in, soft;
+			unsigned len = rows[i].len;
+
+			memcpy(code, rows[i].code, len);
+			if (rows[i].imms > 1)
+				code[len++] = (u8)k;
+			fake_reset();
+			for (unsigned r = 0; r < 4; r++)
+				for (unsigned q = 0; q < 4; q++)
+					FPU.ymm[r].q[q] = seed = seed * 6364136223846793005 + 1442695040888963407;
+			in = FPU;
+			x86_vec_force_soft = true;
+			assert_int_equal(fake_run(code, len, NULL), NF);
+			x86_vec_force_soft = false;
+			soft = FPU;
+			FPU = in;
+			assert_int_equal(fake_run(code, len, NULL), NF);
+			if (memcmp(&soft, &FPU, sizeof(soft)))
+				fail_msg("%s, immediate %u", rows[i].name, k);
+		}
+	}
+	/* SHA-256 of nothing but two rounds on known words: independent of the host. */
+	x86_vec_force_soft = true;
+	fake_reset();
+	set_xmm(1, 0x3c6ef372a54ff53a, 0x1f83d9ab5be0cd19);	/* CDGH of the initial hash */
+	set_xmm(2, 0x6a09e667bb67ae85, 0x510e527f9b05688c);	/* ABEF */
+	FPU.ymm[0].d[0] = 0x61626380 + 0x428a2f98;		/* "abc", padded, and K0, K1 */
+	FPU.ymm[0].d[1] = 0x71374491;
+	assert_int_equal(FAKE_RUN(NULL, 0x0f, 0x38, 0xcb, 0xca), NF);
+	x86_vec_force_soft = false;
+	/* FIPS 180-4 example "abc", after t = 1: A 5a6ad9ad, B 5d6aebcd, E 78ce7989, F fa2a4622. */
+	assert_int_equal(FPU.ymm[1].d[3], 0x5a6ad9ad);
+	assert_int_equal(FPU.ymm[1].d[2], 0x5d6aebcd);
+	assert_int_equal(FPU.ymm[1].d[1], 0x78ce7989);
+	assert_int_equal(FPU.ymm[1].d[0], 0xfa2a4622);
 }
 
 /* ---- Masked memory ---- */
@@ -631,6 +696,7 @@ int main(void)
 		cmocka_unit_test_setup(test_mxcsr_reserved, setup),
 		cmocka_unit_test_setup(test_upper_lanes, setup),
 		cmocka_unit_test_setup(test_known_answers, setup),
+		cmocka_unit_test_setup(test_soft_bodies, setup),
 		cmocka_unit_test_setup(test_gather_restart, setup),
 		cmocka_unit_test_setup(test_masked_stores, setup),
 		cmocka_unit_test_setup(test_x87_stack, setup),

@@ -11,9 +11,12 @@
  */
 #include "silicon/x86/insn/vec.h"
 
+#include <cpuid.h>
 #include <stddef.h>
 
+#include "base/log.h"
 #include "silicon/x86/flags.h"
+#include "silicon/x86/insn/vec_soft.h"
 
 _Static_assert(offsetof(struct x86_vec_fp, flags) == 32 && offsetof(struct x86_vec_fp, gpr) == 40 &&
 	       offsetof(struct x86_vec_fp, mxcsr) == 48 && offsetof(struct x86_vec_fp, out) == 64,
@@ -46,16 +49,24 @@ enum body_index {
 #define PTR_X(i) .x = x86_vec_##i##x
 #define PTR_Y(i) .y = x86_vec_##i##y
 #define PTR_XY(i) PTR_X(i), PTR_Y(i)
-#define CLASS_INT false
-#define CLASS_FP true
+#define CLASS_INT(name) .host = VEC_HOST_V3
+#define CLASS_FP(name) .fp = true, .host = VEC_HOST_V3
+#define CLASS_AES(name) .host = VEC_HOST_AES, .soft = x86_soft_##name
+#define CLASS_CLM(name) .host = VEC_HOST_CLM, .soft = x86_soft_##name
+#define CLASS_SHA(name) .host = VEC_HOST_SHA, .soft = x86_soft_##name, .sse = true
 static const struct x86_vec_body bodies[] = {
-#define ROW(index, ptr, s, c, n, leg) [index] = { ptr, .shape = VEC_##s, .fp = CLASS_##c, .nimm = n, .sse = leg },
-#define VEC(name, shape, widths, class) ROW(BODY_##name, PTR_##widths(V##name##_), shape, class, 0, false)
-#define VEX(name, shape, widths, class) ROW(BODY_##name, PTR_##widths(V##name##_), shape, class, 0, false)
-#define LEG(name, shape, class) ROW(BODY_##name, PTR_X(name##_), shape, class, 0, true)
-#define VECI(name, shape, widths, class, n) ROW(BODYI_##name, PTR_##widths(V##name##_i), shape, class, n, false)
-#define VEXI(name, shape, widths, class, n) ROW(BODYI_##name, PTR_##widths(V##name##_i), shape, class, n, false)
-#define LEGI(name, shape, class, n) ROW(BODYI_##name, PTR_X(name##_i), shape, class, n, true)
+#define VEC(name, shape_, widths, class) \
+	[BODY_##name] = { PTR_##widths(V##name##_), .shape = VEC_##shape_, CLASS_##class(name) },
+#define VEX(name, shape_, widths, class) \
+	[BODY_##name] = { PTR_##widths(V##name##_), .shape = VEC_##shape_, CLASS_##class(name) },
+#define LEG(name, shape_, class) \
+	[BODY_##name] = { PTR_X(name##_), .shape = VEC_##shape_, CLASS_##class(name) },
+#define VECI(name, shape_, widths, class, n) \
+	[BODYI_##name] = { PTR_##widths(V##name##_i), .shape = VEC_##shape_, .nimm = n, CLASS_##class(name) },
+#define VEXI(name, shape_, widths, class, n) \
+	[BODYI_##name] = { PTR_##widths(V##name##_i), .shape = VEC_##shape_, .nimm = n, CLASS_##class(name) },
+#define LEGI(name, shape_, class, n) \
+	[BODYI_##name] = { PTR_X(name##_i), .shape = VEC_##shape_, .nimm = n, CLASS_##class(name) },
 #include "silicon/x86/insn/vec_body.def"
 };
 
@@ -80,6 +91,37 @@ const struct x86_vec_body *x86_vec_body(unsigned mnemonic, bool imm)
 	unsigned i = imm ? by_mnemonic_imm[mnemonic] : by_mnemonic[mnemonic];
 
 	return i ? &bodies[i] : NULL;
+}
+
+/* ---- The host ---- */
+
+bool x86_vec_force_soft;
+
+static bool host_has(enum x86_vec_host what)
+{
+	u32 a, b = 0, c = 0, d;
+
+	switch (what) {
+	case VEC_HOST_V3:
+		return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+		       __get_cpuid(1, &a, &b, &c, &d) && c & bit_F16C;
+	case VEC_HOST_AES: return __builtin_cpu_supports("aes");
+	case VEC_HOST_CLM: return __builtin_cpu_supports("pclmul");
+	case VEC_HOST_SHA: return __get_cpuid_count(7, 0, &a, &b, &c, &d) && b & bit_SHA;
+	case VEC_NR_HOST: break;
+	}
+	return false;
+}
+
+/* CPUID may be a VM exit of the host: ask once. Racing threads find the same. */
+static bool use_native(const struct x86_vec_body *b)
+{
+	static _Atomic u8 known[VEC_NR_HOST];	/* 0 unknown, 1 no, 2 yes */
+	u8 k = known[b->host];
+
+	if (!k)
+		known[b->host] = k = host_has(VEC_HOST_V3) && host_has(b->host) ? 2 : 1;
+	return k == 2 && !(x86_vec_force_soft && b->soft);
 }
 
 /* ---- Memory operands ---- */
@@ -326,6 +368,22 @@ static __always_inline void vec_sse_only(struct x86_cpu *cpu, const struct x86_o
 			 source(cpu, op, &tmp, false, mem), YMM(op->imm2));
 }
 
+/* op->imm: the C body, and the immediate above it. */
+static __always_inline void vec_soft(struct x86_cpu *cpu, const struct x86_op *op, bool vex, bool mem)
+{
+	x86_vec_soft_fn *fn = (x86_vec_soft_fn *)(op->imm & BITS(55, 0));
+	struct x86_ymm tmp, d = { 0 };
+	const void *s2;
+
+	check(cpu, vex);
+	s2 = source(cpu, op, &tmp, vex, mem);
+	fn(&d, YMM(op->vvvv), s2, YMM(op->imm2), (u8)(op->imm >> 56));
+	if (vex)
+		*YMM(op->reg) = d;
+	else
+		x86_copy16(YMM(op->reg), &d);
+}
+
 #define HANDLERS(name) \
 	static void name##_sse_r(struct x86_cpu *cpu, const struct x86_op *op) { name(cpu, op, false, false); } \
 	static void name##_sse_m(struct x86_cpu *cpu, const struct x86_op *op) { name(cpu, op, false, true); } \
@@ -338,6 +396,7 @@ HANDLERS(vec_flags)
 HANDLERS(vec_flags_fp)
 HANDLERS(vec_to_gpr)
 HANDLERS(vec_from_gpr)
+HANDLERS(vec_soft)
 
 static void mask_to_gpr_sse(struct x86_cpu *cpu, const struct x86_op *op) { vec_mask_to_gpr(cpu, op, false); }
 static void mask_to_gpr_avx(struct x86_cpu *cpu, const struct x86_op *op) { vec_mask_to_gpr(cpu, op, true); }
@@ -390,6 +449,14 @@ x86_fn *x86_sel_vec(const struct x86_dec *d, struct x86_op *op)
 		imm &= 7;
 	if (b->shape == VEC_GW || b->shape == VEC_VG)
 		wide = op->flags & X86_OP_REXW && d->mode == X86_MODE_64;
+	if (!use_native(b)) {
+		if (!b->soft) {
+			UNIMPL("vector instructions on a host below x86-64-v3");
+			return x86_op_ud;
+		}
+		op->imm = (u64)b->soft | imm << 56;
+		return vec_soft_fns[vex][mem];
+	}
 	op->imm = (u64)x86_vec_imm(wide && b->y ? b->y : b->x, b, imm);
 
 	switch ((enum x86_vec_shape)b->shape) {

@@ -39,12 +39,22 @@ enum x86_vec_shape {
 	VEC_RVM, VEC_RM, VEC_RVC, VEC_RMW, VEC_RMN, VEC_RVMR, VEC_RVX, VEC_GM, VEC_GW, VEC_VG,
 	VEC_FL, VEC_R3
 };
+/* What a body needs of the host. */
+enum x86_vec_host { VEC_HOST_V3, VEC_HOST_AES, VEC_HOST_CLM, VEC_HOST_SHA, VEC_NR_HOST };
+
+typedef void x86_vec_soft_fn(struct x86_ymm *d, const struct x86_ymm *s1, const struct x86_ymm *s2,
+			     const struct x86_ymm *s3, u8 imm);
+/* For tests: take the C body wherever there is one, at the next decoding. */
+extern bool x86_vec_force_soft;
+
 struct x86_vec_body {
 	const void *x, *y;	/* 128 and 256 bits (GW, VG: 32 and 64-bit GPR); NULL if absent */
 	u16 nimm;		/* values of the immediate, a power of two; 0 = none */
 	u8 shape;		/* enum x86_vec_shape */
 	bool fp;		/* MXCSR applies */
 	bool sse;		/* no VEX form */
+	u8 host;		/* enum x86_vec_host */
+	x86_vec_soft_fn *soft;	/* the same in C, 128 bits; NULL where every host has it */
 };
 const struct x86_vec_body *x86_vec_body(unsigned mnemonic, bool imm);
 
