@@ -227,6 +227,7 @@ struct x86_cpu {
 	u64 xcr0, xss;
 	u32 pkru;
 	u64 pending_db;			/* VMCS pending-debug format */
+	u64 start_rip;			/* of the instruction that x86_boundary() let start, if TF */
 	bool nmi_blocked;
 	u8 activity;			/* enum x86_activity */
 

@@ -88,6 +88,19 @@ void x86_boundary(struct x86_cpu *cpu)
 	if ((cpu->slow & (X86_SLOW_IBP | X86_SLOW_SHADOW_SS)) == X86_SLOW_IBP)
 		x86_check_insn_breakpoint(cpu);
 	cpu->slow = (cpu->slow & ~(u32)X86_SLOW_START) | START(cpu->slow & START_BITS);
+	cpu->start_rip = cpu->rip;
+}
+
+/* Does TF trap after this instruction? With DEBUGCTL.BTF only after a taken branch. */
+static bool step_traps(const struct x86_cpu *cpu)
+{
+	const struct x86_op *op = cpu->op_first;
+
+	if (!(cpu->debugctl & DEBUGCTL_BTF))
+		return true;
+	/* A string instruction that is not done comes back to itself and is no branch. */
+	return cpu->rip != ((cpu->start_rip + op->len) & cpu->ip_mask) &&
+	       !(cpu->rip == cpu->start_rip && (op->flags & (X86_OP_REP | X86_OP_REPNE)));
 }
 
 void x86_after_insn(struct x86_cpu *cpu)
@@ -105,7 +118,7 @@ void x86_after_insn(struct x86_cpu *cpu)
 	if (start & START(X86_SLOW_SHADOW_SS))
 		cpu->slow &= ~(u32)X86_SLOW_SHADOW_SS;
 	/* The step of an instruction that casts the MOV SS shadow is lost. */
-	if ((start & START(X86_SLOW_TF)) && !(cpu->slow & X86_SLOW_SHADOW_SS)) {
+	if ((start & START(X86_SLOW_TF)) && !(cpu->slow & X86_SLOW_SHADOW_SS) && step_traps(cpu)) {
 		cpu->pending_db |= DR6_BS;
 		cpu->slow |= X86_SLOW_DB_PENDING;
 	}

@@ -11,7 +11,6 @@
 #define DR7_WRITABLE (BITS(31, 16) | DR7_GD | BIT(11) | BITS(9, 0))
 #define DR7_FIXED1 BIT(10)
 #define PENDING_ENABLED BIT(12)		/* of the VMCS' pending-debug format */
-#define DEBUGCTL_BTF BIT(1)
 
 /* R/Wn of DR7. */
 enum { BP_EXEC, BP_WRITE, BP_IO, BP_ACCESS };

@@ -33,6 +33,7 @@ enum {
 #define DR6_BD BIT(13)
 #define DR6_BS BIT(14)
 #define DR6_BT BIT(15)
+#define DEBUGCTL_BTF BIT(1)
 #define DR7_RESET 0x400ull
 #define DR7_GD BIT(13)
 

@@ -137,7 +137,7 @@ void machine_start(struct machine *m, const char *model, enum test_mode mode, un
 {
 	struct x86_cpu *cpu;
 	void *ram = mmap((void *)RAM_BASE, RAM_SIZE, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 
 	assert_ptr_equal(ram, (void *)RAM_BASE);
 	m->mode = mode;
