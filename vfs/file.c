@@ -267,6 +267,15 @@ void *vfs_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
 	if (flags & MAP_FIXED)
 		vfs_mm_invalidate((u64)addr, (u64)addr + len);
 	p = mmap(addr, len, prot, flags, fd, off);
+	if (f && f->ops->mapped && p != MAP_FAILED) {
+		int err = f->ops->mapped(f, p, len, prot, flags, off);
+
+		if (err) {
+			munmap(p, len);
+			p = MAP_FAILED;
+			errno = -err;
+		}
+	}
 	if (f)
 		vfs_file_put(f);
 	return p;

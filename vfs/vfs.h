@@ -30,6 +30,8 @@ struct vfs_file_ops {
 	 * descriptor with these arguments, or -errno.
 	 */
 	int (*mmap)(struct vfs_file *f, size_t len, int prot, int flags, off_t off);
+	/* Optional: the mapping is in place at @addr; parts may be replaced with MAP_FIXED. 0 or -errno. */
+	int (*mapped)(struct vfs_file *f, void *addr, size_t len, int prot, int flags, off_t off);
 	/* The last descriptor is closed; no other call is running. */
 	void (*release)(struct vfs_file *f);
 };
