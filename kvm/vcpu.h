@@ -29,6 +29,7 @@ enum hv_request {
 	HV_REQ_APIC_PAGE_RELOAD,
 	HV_REQ_UNHALT,
 	HV_REQ_IMMEDIATE_EXIT,
+	HV_REQ_MSR_FILTER,	/* rebuild the MSR bitmap */
 	HV_REQ_VM_DEAD,
 	HV_NR_REQS
 };
@@ -53,6 +54,7 @@ struct hv_vcpu {
 	_Atomic u64 requests;	/* bit = enum hv_request */
 	_Atomic u32 mp_state;	/* KVM_MP_STATE_* */
 	_Atomic u32 wait_word;	/* futex: bumped by every wake-up */
+	_Atomic bool waiting;	/* its thread sleeps, or is about to, on wait_word */
 	_Atomic bool signalled;	/* a client's signal arrived: set by the kick hook */
 	bool sigmask_set;
 	u64 sigmask;
@@ -80,6 +82,9 @@ static inline bool hv_test_request(struct hv_vcpu *v, enum hv_request r)
 	return atomic_fetch_and(&v->requests, ~bit) & bit;
 }
 
+/* The host interrupt that ends a stay in the guest; nothing else in this process sends it. */
+#define HV_KICK_VECTOR 0xfb
+
 /* Make the vCPU look at its requests: kick out of the guest, wake from a halt. Async-signal-safe. */
 void hv_kick(struct hv_vcpu *v);
 /* Wake from a halt only. Async-signal-safe. */
@@ -94,6 +99,12 @@ void hv_request_all(struct hv_vm *vm, enum hv_request r, bool wait);
 
 /* INVEPT on every vCPU; returns when no stale translation can be used any more. */
 void hv_flush_remote_tlbs(struct hv_vm *vm);
+
+/* True if the guest would take an external interrupt now (IF, shadows, nothing injected). */
+bool hv_interrupt_allowed(struct hv_vcpu *v);
+/* The guest's CPUID: entry of @leaf (index 0), or NULL; bit test. x86/cpuid.c */
+const struct kvm_cpuid_entry2 *hv_cpuid_entry(struct hv_vcpu *v, u32 leaf, u32 index);
+bool hv_guest_has(struct hv_vcpu *v, u32 leaf, u32 index, unsigned reg, unsigned bit);
 
 /* Guest time: TSC value that the guest would read now, kvmclock nanoseconds. x86/clock.c */
 u64 hv_guest_tsc(struct hv_vcpu *v);

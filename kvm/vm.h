@@ -56,6 +56,7 @@ struct hv_vm {
 	_Atomic unsigned nr_vcpus;
 	u32 bsp_vcpu_id;
 	u32 max_vcpu_id;
+	bool max_vcpu_id_set;
 
 	/* x86/mmu/ and memslots.c */
 	struct hv_memslots *_Atomic slots[HV_NR_AS];
@@ -89,6 +90,7 @@ struct hv_vm {
 
 	/* capabilities that were enabled */
 	bool exception_payload, triple_fault_event;
+	bool platform_info_hidden;	/* MSR ce is #GP to guests */
 	u32 user_space_msr_mask;
 	u64 disabled_quirks;
 	u32 disabled_exits;
