@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: MIT
+/* /dev/kvm itself: the system ioctls. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "uapi/uapi.h"
+#include "uapi/uapi_priv.h"
+
+const char *uapi_model_name;
+const struct x86_model *uapi_model;
+
+struct kvm_cpuid_entry2 *uapi_cpuid_list(u32 nent)
+{
+	return calloc(nent ? nent : 1, sizeof(struct kvm_cpuid_entry2));
+}
+
+int uapi_put_cpuid(unsigned long arg, const struct kvm_cpuid_entry2 *list, u32 nent)
+{
+	int r = uapi_write(arg + offsetof(struct kvm_cpuid2, entries), list, nent * sizeof(*list));
+
+	return r < 0 ? r : uapi_write(arg, &nent, sizeof(nent));
+}
+
+static long get_supported_cpuid(unsigned long arg)
+{
+	UAPI_IN(struct kvm_cpuid2, head, arg);
+	u32 nent = head.nent < UAPI_MAX_CPUID ? head.nent : UAPI_MAX_CPUID;
+	struct kvm_cpuid_entry2 *list;
+	long r;
+
+	if (!nent)
+		return -E2BIG;
+	list = uapi_cpuid_list(nent);
+	if (!list)
+		return -ENOMEM;
+	r = hv_supported_cpuid(uapi_model, list, &nent);
+	if (r == 0)
+		r = uapi_put_cpuid(arg, list, nent);
+	free(list);
+	return r;
+}
+
+/* Nothing is emulated that is not supported. */
+static long get_emulated_cpuid(unsigned long arg)
+{
+	UAPI_IN(struct kvm_cpuid2, head, arg);
+
+	return head.nent ? uapi_put_cpuid(arg, NULL, 0) : -E2BIG;
+}
+
+static long put_msr_list(unsigned long arg, const u32 *list, u32 n)
+{
+	UAPI_IN(struct kvm_msr_list, head, arg);
+	int r;
+
+	/* The count is told in any case. */
+	r = uapi_write(arg, &n, sizeof(n));
+	if (r < 0)
+		return r;
+	if (head.nmsrs < n)
+		return -E2BIG;
+	return uapi_write(arg + offsetof(struct kvm_msr_list, indices), list, n * sizeof(*list));
+}
+
+static long get_feature_msrs(unsigned long arg)
+{
+	UAPI_IN(struct kvm_msrs, head, arg);
+	unsigned long p = arg + offsetof(struct kvm_msrs, entries);
+	u32 i;
+
+	if (head.nmsrs > 255)
+		return -E2BIG;
+	for (i = 0; i < head.nmsrs; i++, p += sizeof(struct kvm_msr_entry)) {
+		UAPI_IN(struct kvm_msr_entry, e, p);
+		u64 val;
+		int r;
+
+		if (hv_feature_msr(uapi_model, e.index, &val) < 0)
+			break;
+		e.data = val;
+		r = uapi_write(p, &e, sizeof(e));
+		if (r < 0)
+			return r;
+	}
+	return i;
+}
+
+static long system_attr(u32 req, unsigned long arg)
+{
+	UAPI_IN(struct kvm_device_attr, a, arg);
+	u64 xcr0 = hv_supported_xcr0(uapi_model);
+
+	if (a.group != 0 || a.attr != KVM_X86_XCOMP_GUEST_SUPP)
+		return -ENXIO;
+	if (req == KVM_HAS_DEVICE_ATTR)
+		return 0;
+	return uapi_write((unsigned long)a.addr, &xcr0, sizeof(xcr0));
+}
+
+static long create_vm(unsigned long type)
+{
+	struct hv_vm *vm;
+	int r;
+
+	if (type)
+		return -EINVAL;
+	r = hv_vm_new(uapi_model_name, &vm);
+	if (r < 0)
+		return r;
+	r = uapi_vm_fd(vm);
+	if (r < 0)
+		hv_vm_put(vm);
+	return r;
+}
+
+static long system_ioctl(struct vfs_file *f, u32 req, unsigned long arg)
+{
+	const u32 *list;
+	unsigned n;
+	u64 val;
+
+	switch (req) {
+	case KVM_GET_API_VERSION:
+		return arg ? -EINVAL : KVM_API_VERSION;
+	case KVM_CREATE_VM:
+		return create_vm(arg);
+	case KVM_CHECK_EXTENSION:
+		return hv_check_extension(uapi_model, NULL, arg);
+	case KVM_GET_VCPU_MMAP_SIZE:
+		return arg ? -EINVAL : (long)HV_VCPU_MMAP_SIZE;
+	case KVM_GET_SUPPORTED_CPUID:
+		return get_supported_cpuid(arg);
+	case KVM_GET_EMULATED_CPUID:
+		return get_emulated_cpuid(arg);
+	case KVM_GET_MSR_INDEX_LIST:
+		list = hv_msr_list(uapi_model, &n);
+		return put_msr_list(arg, list, n);
+	case KVM_GET_MSR_FEATURE_INDEX_LIST:
+		list = hv_feature_msr_list(uapi_model, &n);
+		return put_msr_list(arg, list, n);
+	case KVM_GET_MSRS:
+		return get_feature_msrs(arg);
+	case KVM_X86_GET_MCE_CAP_SUPPORTED:
+		val = hv_mce_cap_supported();
+		return uapi_write(arg, &val, sizeof(val));
+	case KVM_GET_DEVICE_ATTR:
+	case KVM_HAS_DEVICE_ATTR:
+		return system_attr(req, arg);
+	default:
+		return -EINVAL;
+	}
+}
+
+static const struct vfs_file_ops system_ops = { .ioctl = system_ioctl };
+
+static int open_system(const struct vfs_node *node, struct vfs_file *f, int flags)
+{
+	int fd = eventfd(0, EFD_CLOEXEC);
+
+	f->ops = &system_ops;
+	return fd < 0 ? -errno : fd;
+}
+
+static const struct vfs_node kvm_node = { .path = "/dev/kvm", .open = open_system };
+
+int uapi_register(const char *model)
+{
+	const struct x86_model *m = x86_model_find(model);
+
+	if (!m)
+		return -ENOENT;
+	uapi_model = m;
+	uapi_model_name = model;
+	return vfs_register_node(&kvm_node);
+}

@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: MIT */
+/* The /dev/kvm front end. */
+#ifndef UAPI_UAPI_H
+#define UAPI_UAPI_H
+
+/*
+ * Make /dev/kvm a node of vfs/ whose VMs have processors of @model ("intel").
+ * 0; -ENOENT: no such model; -EEXIST: the node is there already.
+ */
+int uapi_register(const char *model);
+
+#endif
