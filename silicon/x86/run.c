@@ -16,6 +16,7 @@
 #include "silicon/x86/fault.h"
 #include "silicon/x86/mmu/mem.h"
 #include "silicon/x86/sys/sys.h"
+#include "silicon/x86/vmx/intercept.h"
 
 #define GO_ON (-1)
 #define VM_EXIT (-2)
@@ -165,6 +166,8 @@ static int run(struct x86_cpu *cpu, bool guest)
 enum x86_run_result x86_run(struct x86_cpu *cpu, u64 max_insns)
 {
 	cpu->insn_limit = max_insns ? cpu->insn_count + max_insns : ~0ull;
+	if (cpu->vmx.stale)
+		x86_vmx_root_refresh(cpu);
 	return (enum x86_run_result)run(cpu, false);
 }
 

@@ -166,6 +166,7 @@ static void load_guest(struct x86_cpu *cpu, struct vmcs *v)
 	cpu->gpr[X86_RSP] = V(v, GUEST_RSP);
 	cpu->rip = cpu->gpr[X86_REG_NEXT_RIP] = V(v, GUEST_RIP);
 	load_non_register(cpu, v);
+	cpu->vmx.stale = false;
 	x86_update_mode(cpu);
 	x86_tlb_switch(cpu);
 	if (!cpu->vmx.vpid)
@@ -292,6 +293,7 @@ int x86_vmenter(struct x86_cpu *cpu, bool launch, spa_t *bad)
 
 	if (!cpu->vmx.on)
 		return VMX_UD;
+	cpu->vmx.from_c = true;
 	r = entry_reads_memory(cpu->vmx.vmcs) ? guarded_entry(cpu, launch) : vmx_entry(cpu, launch);
 	if (r == VMX_OK && cpu->vmx.non_root && x86_run_guest(cpu) != 0)
 		r = VMX_BUS_ERROR;
@@ -300,5 +302,6 @@ int x86_vmenter(struct x86_cpu *cpu, bool launch, spa_t *bad)
 		if (cpu->vmx.non_root)
 			vmx_leave_guest(cpu);
 	}
+	cpu->vmx.from_c = false;
 	return cpu->vmx.aborted ? VMX_ABORT : r;
 }

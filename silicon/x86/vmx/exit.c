@@ -252,11 +252,19 @@ static bool load_host(struct x86_cpu *cpu, struct vmcs *v)
 	if (old_dr7 & 0xff)
 		x86_debug_update(cpu);
 
-	x86_update_mode(cpu);
-	x86_tlb_switch(cpu);
+	/*
+	 * The next entry makes these anew, and a C caller runs no code until then:
+	 * x86_vmenter() leaves them to x86_run().
+	 */
+	if (x->from_c) {
+		x->stale = true;
+	} else {
+		x86_update_mode(cpu);
+		x86_tlb_switch(cpu);
+	}
 	if (!x->vpid)
 		x86_tlb_flush_vpid(cpu, 0, false);
-	if (!host64 && (cpu->cr4 & CR4_PAE) && !x86_load_pdptes(cpu, cpu->cr3)) {
+	if (!host64 && cpu->cr4 & CR4_PAE && !x86_load_pdptes(cpu, cpu->cr3)) {
 		vmx_abort(cpu, ABORT_HOST_PDPTES);
 		return false;
 	}
@@ -266,6 +274,13 @@ static bool load_host(struct x86_cpu *cpu, struct vmcs *v)
 		return false;
 	}
 	return true;
+}
+
+void x86_vmx_root_refresh(struct x86_cpu *cpu)
+{
+	cpu->vmx.stale = false;
+	x86_update_mode(cpu);
+	x86_tlb_switch(cpu);
 }
 
 /* ---- Exits ---- */

@@ -91,6 +91,12 @@ bool x86_vmx_nmi_blocked(struct x86_cpu *cpu);
 void x86_vmx_boundary_high(struct x86_cpu *cpu);	/* APIC-write, TPR, INIT/SIPI, MTF */
 void x86_vmx_boundary_low(struct x86_cpu *cpu);		/* timer, NMI window, NMI, intr window, virtual intr, ext intr */
 
+/*
+ * Mode and TLB context of root-mode code: after x86_vmenter() they are out of
+ * date (vmx.stale) until somebody executes code or accesses linear memory.
+ */
+void x86_vmx_root_refresh(struct x86_cpu *cpu);
+
 /* Guest view of the TSC: RDTSC in root or non-root. */
 u64 x86_vmx_tsc(struct x86_cpu *cpu);
 

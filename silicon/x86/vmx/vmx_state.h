@@ -43,6 +43,8 @@ struct x86_vmx {
 	u16 apic_write_off;
 	bool vintr;		/* a virtual interrupt is recognised */
 	bool exit_by_nmi;
+	bool from_c;		/* entered by x86_vmenter() */
+	bool stale;		/* host state is loaded, but x86_vmx_root_refresh() is due */
 	bool aborted;		/* VMX abort: only RESET leaves it */
 	_Atomic u8 sipi_vector;	/* of X86_EV_SIPI */
 
