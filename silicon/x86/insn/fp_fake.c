@@ -146,6 +146,10 @@ void x86_icpt(struct x86_cpu *cpu, const struct x86_op *op, enum x86_intercept w
 {
 }
 
+void x86_icpt_enabled(struct x86_cpu *cpu, enum x86_intercept what)
+{
+}
+
 void x86_icpt_xsaves(struct x86_cpu *cpu, const struct x86_op *op, bool restore)
 {
 }

@@ -203,7 +203,7 @@ static void count_zero(struct x86_cpu *cpu, const struct x86_op *op, bool si, bo
 static __inline_all bool interrupted(const struct x86_cpu *cpu, u32 slow_at_start)
 {
 	return atomic_load_explicit(&cpu->events, memory_order_relaxed) || cpu->slow != slow_at_start ||
-	       (slow_at_start & X86_SLOW_TF) || cpu->bus;
+	       (slow_at_start & (X86_SLOW_TF | X86_SLOW_MTF)) || cpu->bus;
 }
 
 /* Come back to this instruction. The emulation bus wants one iteration at a time, without RF. */
@@ -245,7 +245,7 @@ static __inline_all void rep(struct x86_cpu *cpu, const struct x86_op *op, itera
 	u64 n = index_reg(cpu, X86_RCX, op->asize);
 	struct arith before = get_arith(cpu);
 	u32 slow = cpu->slow;
-	bool single = slow & X86_SLOW_TF || cpu->bus;
+	bool single = slow & (X86_SLOW_TF | X86_SLOW_MTF) || cpu->bus;
 
 	for (unsigned steps = 0; ; steps++) {
 		u64 done = run && !single ? run(cpu, op, n, size) : 0;

@@ -455,6 +455,7 @@ static void op_xsavec(struct x86_cpu *cpu, const struct x86_op *op)
 
 static void supervisor_xsave(struct x86_cpu *cpu, const struct x86_op *op, bool restoring)
 {
+	x86_icpt_enabled(cpu, restoring ? X86_ICPT_XRSTORS : X86_ICPT_XSAVES);
 	if (!(cpu->cr4 & CR4_OSXSAVE))
 		x86_ud(cpu);
 	if (cpu->cpl)

@@ -183,6 +183,8 @@ void tk_free(struct tk *t)
 	munmap(t->mem, TK_MEM);
 	munmap(t->vmxon, 8 * 4096);
 	munmap(t->ept, 5 * 4096);
+	if (t->root)
+		munmap(t->root, 4 * 4096);
 	test_free(t);
 }
 
@@ -275,6 +277,31 @@ void tk_real(struct tk *t)
 	tk_set(t, VMCS_GUEST_CS_BASE, TK_CODE);
 	tk_set(t, VMCS_GUEST_RIP, 0);
 	tk_set(t, VMCS_GUEST_RSP, TK_STACK);
+}
+
+void tk_root_code(struct tk *t, const void *code, size_t len, unsigned n)
+{
+	struct x86_state s;
+
+	if (!t->root) {
+		u64 *pt = pages(4 * 4096);
+
+		t->root = pt;
+		pt[0] = (u64)(pt + 512) | 7;
+		pt[512] = (u64)(pt + 1024) | 7;
+		pt[1024] = (u64)(pt + 1536) | 7;
+		for (u64 i = 0; i < 512; i++)
+			pt[1536 + i] = ((u64)t->mem + i * 4096) | 7;
+	}
+	tk_code(t, code, len);
+	x86_get_state(t->cpu, &s);
+	s.cr3 = (u64)t->root;
+	s.rip = TK_CODE;
+	s.gpr[X86_RSP] = TK_STACK;
+	s.gdtr = (struct x86_dtable){ .base = TK_GDT, .limit = TK_TR + 15 };
+	s.idtr = (struct x86_dtable){ .base = TK_IDT, .limit = 0xfff };
+	x86_set_state(t->cpu, &s);
+	x86_run(t->cpu, n);
 }
 
 void tk_inject(struct tk *t, u8 type, u8 vector, bool has_error, u32 error)

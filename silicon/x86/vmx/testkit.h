@@ -52,6 +52,7 @@ struct tk {
 	u8 *mem;		/* guest memory */
 	u8 *vmxon, *vmcs;	/* regions */
 	u64 *ept;		/* PML4, PDPT, PD, two PTs */
+	u64 *root;		/* page tables of tk_root() */
 	u8 *io_a, *io_b, *msr_bitmap, *vapic, *apic_access, *scratch;
 	bool launched;
 };
@@ -88,6 +89,12 @@ void tk_protected(struct tk *t);
 void tk_real(struct tk *t);
 /* EPT entry of a guest page. */
 u64 *tk_epte(struct tk *t, u64 gpa);
+/*
+ * Execute @n instructions in root mode at TK_CODE: linear addresses map to guest memory
+ * as in the guest; the first 2 MiB only.
+ */
+#define tk_root(t, code, n) tk_root_code(t, code, sizeof(code) - 1, n)
+void tk_root_code(struct tk *t, const void *code, size_t len, unsigned n);
 /* What an entry would inject. */
 void tk_inject(struct tk *t, u8 type, u8 vector, bool has_error, u32 error);
 
