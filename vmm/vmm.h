@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A PC-like virtual machine on top of the KVM API.
+ *
+ * The machine reaches KVM only through the calls of struct vmm_sys, so it runs
+ * on userkvm's own KVM and on a real /dev/kvm alike. All other host services
+ * (files, sockets, eventfds, threads) are libc's.
+ */
+#ifndef VMM_VMM_H
+#define VMM_VMM_H
+
+#include <signal.h>
+#include <sys/types.h>
+
+#include "base/types.h"
+
+/* Results are values or negative errno, except mmap's MAP_FAILED with errno. */
+struct vmm_sys {
+	int (*open)(const char *path, int flags);
+	long (*ioctl)(int fd, unsigned long req, unsigned long arg);
+	void *(*mmap)(void *addr, size_t len, int prot, int flags, int fd, off_t off);
+	int (*munmap)(void *addr, size_t len);
+	int (*close)(int fd);
+	int (*sigaction)(int sig, const struct sigaction *act, struct sigaction *old);
+};
+
+/* A file in memory and the name to show in messages. */
+struct vmm_blob {
+	const char *name;
+	const u8 *data;
+	size_t len;
+};
+
+struct vmm_disk {
+	const char *path;
+	bool readonly;
+};
+
+struct vmm_hostfwd {
+	bool udp;
+	u32 host_addr, guest_addr;	/* IPv4, network byte order; 0 = any, 0 = DHCP's first */
+	u16 host_port, guest_port;
+};
+
+#define VMM_MAX_DISKS 8
+#define VMM_MAX_HOSTFWDS 16
+#define VMM_MAX_CPUS 254		/* 8-bit APIC ids, 255 is broadcast */
+#define VMM_MIN_MEM (16ull << 20)
+#define VMM_MAX_MEM (1ull << 40)
+
+struct vmm_config {
+	const struct vmm_sys *sys;
+	const char *kvm_path;		/* "/dev/kvm" */
+	struct vmm_blob kernel;
+	struct vmm_blob initrd;		/* len 0 = none */
+	const char *cmdline;
+	unsigned cpus;			/* 1..VMM_MAX_CPUS */
+	u64 mem;			/* bytes, multiple of the page size */
+	struct vmm_disk disks[VMM_MAX_DISKS];
+	unsigned nr_disks;
+	bool net;
+	struct vmm_hostfwd hostfwds[VMM_MAX_HOSTFWDS];
+	unsigned nr_hostfwds;
+	bool virtio_console;		/* host console is hvc0 instead of ttyS0 */
+	int in_fd, out_fd;		/* host console; in_fd -1 = no input */
+	/*
+	 * A command runs (--run): its output comes from COM2 and its status as
+	 * "exit N" from COM3; COM1 goes to log_fd (-1 = nowhere).
+	 */
+	bool command;
+	int log_fd;
+	unsigned timeout;		/* seconds, 0 = none */
+};
+
+enum vmm_end {
+	VMM_END_POWEROFF,
+	VMM_END_REBOOT,
+	VMM_END_EXIT,			/* exit device: status is valid */
+	VMM_END_QUIT,			/* the user left the console */
+	VMM_END_SIGNAL,			/* SIGINT, SIGTERM, SIGHUP: status is its number */
+	VMM_END_TIMEOUT,
+	VMM_END_PANIC,			/* text holds the kernel's words, if it had any */
+	VMM_END_TRIPLE_FAULT,
+	VMM_END_ERROR,			/* text names the cause */
+};
+
+struct vmm_result {
+	enum vmm_end end;
+	int status;
+	/* A vCPU thread did not stop: the process must end without another machine. */
+	bool stuck;
+	char text[512];
+};
+
+/*
+ * Build the machine, run it to its end, take it apart. Always fills in
+ * *@result; blocks. To be called from a thread with no other vmm_run() at
+ * work: SIGINT, SIGTERM and SIGHUP are blocked meanwhile, the signal
+ * SIGRTMIN + 3 is used to stop vCPU threads.
+ */
+void vmm_run(const struct vmm_config *cfg, struct vmm_result *result);
+
+#endif
