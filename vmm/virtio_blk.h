@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT */
+/* Virtio block device on a raw file or block device. */
+#ifndef VMM_VIRTIO_BLK_H
+#define VMM_VIRTIO_BLK_H
+
+#include "vmm/virtio.h"
+#include "vmm/vmm.h"
+
+struct virtio_blk {
+	struct virtio_dev vdev;
+	const char *path;
+	int fd;
+	bool readonly, can_punch;
+	u64 sectors;
+	unsigned index;
+};
+
+/*
+ * Open the image. On failure @err gets one line that names the file and the
+ * cause. Returns 0 or -errno.
+ */
+int virtio_blk_init(struct virtio_blk *b, const struct vmm_mem *mem, const struct vmm_disk *disk,
+		    unsigned index, char err[256]);
+void virtio_blk_exit(struct virtio_blk *b);
+
+#endif
