@@ -15,6 +15,8 @@ struct cmd {
 	int (*run)(const struct cmd *cmd, int argc, char **argv);
 };
 
+extern const struct cmd cmd_boot;
+extern const struct cmd cmd_doctor;
 extern const struct cmd cmd_initrd;
 
 /* Print one line to standard error and the way to the help text. Returns EXIT_USAGE. */

@@ -8,6 +8,8 @@
 #include "tools/cmd.h"
 
 static const struct cmd *const cmds[] = {
+	&cmd_boot,
+	&cmd_doctor,
 	&cmd_initrd,
 };
 
