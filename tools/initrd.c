@@ -14,10 +14,10 @@
 
 /* The two scripts, as bytes made by the build. */
 static const u8 guest_init[] = {
-#include "guest_init.inc.h"
+#include "tools/guest_init.inc.h"
 };
 static const u8 guest_dhcp[] = {
-#include "guest_dhcp.inc.h"
+#include "tools/guest_dhcp.inc.h"
 };
 
 /* Dependencies follow from the modules themselves. */

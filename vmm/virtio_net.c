@@ -9,6 +9,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <libslirp.h>
 #include <linux/virtio_ids.h>
 #include <linux/virtio_net.h>
 #include <stdio.h>

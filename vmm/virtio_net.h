@@ -3,18 +3,17 @@
 #ifndef VMM_VIRTIO_NET_H
 #define VMM_VIRTIO_NET_H
 
-#include <libslirp.h>
-
 #include "vmm/virtio.h"
 #include "vmm/vmm.h"
 
+struct Slirp;
 struct net_packet;
 struct net_timer;
 
 struct virtio_net {
 	struct virtio_dev vdev;
 	u8 mac[6];
-	Slirp *slirp;
+	struct Slirp *slirp;
 	/* Frames for the guest that found no buffer, oldest first. */
 	struct net_packet *rx_head, **rx_tail;
 	unsigned rx_count;
