@@ -101,6 +101,7 @@ void x86_cpu_init(struct x86_cpu *cpu);
 /* ---- Registers, as root-mode instructions would reach them ---- */
 
 void x86_get_state(struct x86_cpu *cpu, struct x86_state *state);
+/* The processor becomes active: it is not halted, not waiting. */
 void x86_set_state(struct x86_cpu *cpu, const struct x86_state *state);
 
 /* The sixteen GPRs; after a VM exit they hold the guest's (RSP is in the VMCS). */

@@ -152,7 +152,8 @@ void x86_set_state(struct x86_cpu *cpu, const struct x86_state *s)
 	cpu->nmi_blocked = s->interruptibility & 8;
 	cpu->pending_db = 0;
 	cpu->activity = X86_ACT_ACTIVE;
-	cpu->slow &= ~(u32)(X86_SLOW_HALTED | X86_SLOW_SHADOW_STI | X86_SLOW_SHADOW_SS | X86_SLOW_DB_PENDING | X86_SLOW_START);
+	cpu->slow &= ~(u32)(X86_SLOW_SHADOW_STI | X86_SLOW_SHADOW_SS | X86_SLOW_DB_PENDING |
+			    X86_SLOW_START | X86_SLOW_HALTED);
 	cpu->slow |= (s->interruptibility & 1 ? X86_SLOW_SHADOW_STI : 0) |
 		     (s->interruptibility & 2 ? X86_SLOW_SHADOW_SS : 0);
 	/* SS.DPL is the CPL, as in a VMCS; update_mode() corrects it for real and VM86 mode. */

@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: MIT */
+/* Decoded blocks stay true to memory: self-modifying, foreign and external writes, remapping, modes. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <pthread.h>
+
+#include "silicon/x86/decode/codepage.h"
+#include "silicon/x86/test_cpu.h"
+
+#define LIMIT 100000		/* instructions: a test that loops for ever is wrong */
+#define ALIAS (T_MEM + 0x40000)	/* linear address that tests map elsewhere */
+
+static struct x86_cpu *cpu;
+
+static void code(u64 at, const char *hex)
+{
+	test_hex(test_mem(at), hex);
+}
+
+static void go(u64 rip)
+{
+	cpu->rip = rip;
+	cpu->activity = X86_ACT_ACTIVE;		/* the last run ended with HLT */
+	cpu->slow = 0;
+	assert_int_equal(x86_run(cpu, LIMIT), X86_RUN_HALT);
+}
+
+static void test_budget(void **state)
+{
+	test_mode(cpu, X86_MODE_64, 8);
+	code(T_CODE, "ff c0 ff c0 ff c0 eb f8");	/* inc eax x 3; jmp */
+	for (unsigned n = 1; n < 200; n++) {
+		cpu->rip = T_CODE;
+		cpu->gpr[X86_RAX] = 0;
+		assert_int_equal(x86_run(cpu, n), X86_RUN_BUDGET);
+		assert_int_equal(cpu->gpr[X86_RAX], n - n / 4);
+		assert_int_equal(cpu->rip, T_CODE + (n % 4) * 2);
+	}
+}
+
+/* mov byte [next + 1], 0x42; mov eax, 0x11; hlt: the very next instruction is rewritten. */
+static void test_next_instruction(void **state)
+{
+	test_mode(cpu, X86_MODE_64, 8);
+	for (unsigned i = 0; i < 3; i++) {
+		code(T_CODE, "c6 05 01 00 00 00 42 b8 11 00 00 00 f4");
+		x86_tlb_flush_all(cpu);
+		go(T_CODE);
+		assert_int_equal(cpu->gpr[X86_RAX], 0x42);
+		cpu->gpr[X86_RAX] = 0;
+		go(T_CODE);
+		assert_int_equal(cpu->gpr[X86_RAX], 0x42);
+	}
+}
+
+/* A function that a store rewrites through another linear address of its page. */
+static void test_alias(void **state)
+{
+	test_mode(cpu, X86_MODE_64, 8);
+	*test_pte(ALIAS) = (T_MEM + 0x2000) | 7;
+	code(T_MEM + 0x2000, "b8 01 00 00 00 c3");	/* mov eax, 1; ret */
+	/* call f; mov ebx, eax; mov byte [ALIAS + 1], 2; call f; hlt */
+	code(T_CODE, "e8 fb 0f 00 00 89 c3 c6 04 25 01 00 04 20 02 e8 ec 0f 00 00 f4");
+	go(T_CODE);
+	assert_int_equal(cpu->gpr[X86_RBX], 1);
+	assert_int_equal(cpu->gpr[X86_RAX], 2);
+}
+
+/* Writes that bypass the MMU count from the next flush of translations on. */
+static void test_external_write(void **state)
+{
+	test_mode(cpu, X86_MODE_64, 8);
+	code(T_CODE, "b8 01 00 00 00 f4");
+	go(T_CODE);
+	test_mem(T_CODE)[1] = 2;
+	x86_tlb_flush_page(cpu, T_CODE);
+	go(T_CODE);
+	assert_int_equal(cpu->gpr[X86_RAX], 2);
+}
+
+static void test_remap(void **state)
+{
+	test_mode(cpu, X86_MODE_64, 8);
+	code(T_MEM + 0x2000, "b8 01 00 00 00 f4");
+	code(T_MEM + 0x3000, "b8 02 00 00 00 f4");
+	for (unsigned i = 0; i < 6; i++) {
+		*test_pte(ALIAS) = (T_MEM + 0x2000 + (i & 1) * 0x1000) | 7;
+		x86_tlb_flush_page(cpu, ALIAS);
+		go(ALIAS);
+		assert_int_equal(cpu->gpr[X86_RAX], 1 + (i & 1));
+	}
+}
+
+/* mov eax, imm32 with two bytes on the next page, which is remapped, rewritten, made absent. */
+static void test_crossing(void **state)
+{
+	test_mode(cpu, X86_MODE_64, 8);
+	*test_pte(ALIAS) = (T_MEM + 0x2000) | 7;
+	*test_pte(ALIAS + PAGE_SIZE) = (T_MEM + 0x3000) | 7;
+	code(T_MEM + 0x2ffd, "b8 01 00");
+	code(T_MEM + 0x3000, "02 00 f4");
+	code(T_MEM + 0x4000, "03 00 f4");
+	x86_tlb_flush_all(cpu);
+	go(ALIAS + 0xffd);
+	assert_int_equal(cpu->gpr[X86_RAX], 0x20001);
+
+	*test_pte(ALIAS + PAGE_SIZE) = (T_MEM + 0x4000) | 7;
+	x86_tlb_flush_page(cpu, ALIAS + PAGE_SIZE);
+	go(ALIAS + 0xffd);
+	assert_int_equal(cpu->gpr[X86_RAX], 0x30001);
+
+	test_mem(T_MEM + 0x4000)[0] = 4;
+	go(ALIAS + 0xffd);
+	assert_int_equal(cpu->gpr[X86_RAX], 0x40001);
+
+	*test_pte(ALIAS + PAGE_SIZE) = 0;
+	x86_tlb_flush_page(cpu, ALIAS + PAGE_SIZE);
+	cpu->rip = ALIAS + 0xffd;
+	assert_int_equal(test_step(cpu), X86_PF);
+	assert_int_equal(cpu->fault.payload, ALIAS + PAGE_SIZE);
+}
+
+/*
+ * Data beside code: the mark of the page comes and goes as stores pile up, and
+ * a store to the code is seen at any time. The loop at T_CODE adds f() to RBX and
+ * stores to the data on f's page; every 100th round rewrites f's constant.
+ */
+static void test_data_beside_code(void **state)
+{
+	u64 want = 0;
+
+	test_mode(cpu, X86_MODE_64, 8);
+	code(T_MEM + 0x2000, "b8 00 00 00 00 c3");
+	/* call f; add rbx, rax; mov [f + 0x800], rbx; hlt */
+	code(T_CODE, "e8 fb 0f 00 00 48 01 c3 48 89 1c 25 00 28 00 20 f4");
+	/* mov [f + 1], cl; hlt */
+	code(T_CODE + 0x100, "88 0c 25 01 20 00 20 f4");
+	cpu->gpr[X86_RBX] = 0;
+	for (unsigned i = 0; i < 2000; i++) {
+		if (i % 100 == 99) {
+			cpu->gpr[X86_RCX] = i / 100;
+			go(T_CODE + 0x100);
+		}
+		go(T_CODE);
+		want += (i + 1) / 100 ? (i + 1) / 100 - 1 : 0;
+		assert_int_equal(cpu->gpr[X86_RBX], want);
+	}
+}
+
+/* The same bytes mean other instructions in another mode. */
+static void test_modes(void **state)
+{
+	static const char bytes[] = "48 ff c0 f4";	/* inc rax, or dec eax; inc eax */
+
+	test_mode(cpu, X86_MODE_64, 8);
+	code(T_CODE, bytes);
+	cpu->gpr[X86_RAX] = 0xffffffff;
+	go(T_CODE);
+	assert_int_equal(cpu->gpr[X86_RAX], 0x100000000);
+
+	test_mode(cpu, X86_MODE_COMPAT, 4);
+	code(T_CODE, bytes);
+	cpu->gpr[X86_RAX] = 7;
+	go(T_CODE);
+	assert_int_equal(cpu->gpr[X86_RAX], 7);
+}
+
+/* Behind the last byte that the CS limit allows: #GP(0), not a fetch. */
+static void test_cs_limit(void **state)
+{
+	test_mode(cpu, X86_MODE_REAL, 2);
+	code(T_MEM + 0xfffd, "b8 34 12");
+	cpu->rip = 0xfffd;
+	assert_int_equal(x86_run(cpu, 1), X86_RUN_BUDGET);
+	assert_int_equal(cpu->gpr[X86_RAX], 0x1234);
+	cpu->rip = 0xfffe;
+	code(T_MEM + 0xfffe, "b8 34");
+	assert_int_equal(test_step(cpu), X86_GP);
+}
+
+/* More blocks than the arena holds: every round rewrites the block and decodes it anew. */
+static void test_arena(void **state)
+{
+	test_mode(cpu, X86_MODE_64, 8);
+	/* mov [T_DATA page 2 code + 1], ecx; call it; dec ecx; jnz; hlt */
+	code(T_MEM + 0x2000, "b8 00 00 00 00 c3");
+	code(T_CODE, "89 0c 25 01 20 00 20 e8 f4 0f 00 00 39 c8 75 05 ff c9 75 ec f4 0f 0b");
+	cpu->gpr[X86_RCX] = 400000;
+	cpu->rip = T_CODE;
+	assert_int_equal(x86_run(cpu, 4000000), X86_RUN_HALT);
+	assert_int_equal(cpu->gpr[X86_RCX], 0);
+}
+
+/* ---- Two processors ---- */
+
+static void *run_thread(void *arg)
+{
+	return (void *)(uintptr_t)x86_run(arg, 0);
+}
+
+/*
+ * One calls f() until it returns what the other, having written data to that page
+ * all the while, finally stores into f's code.
+ */
+static void test_cross_modifying(void **state)
+{
+	struct x86_cpu *other = x86_cpu_new(x86_model_find("intel"), 1);
+	struct x86_state s;
+	pthread_t thread;
+	void *result;
+
+	assert_non_null(other);
+	for (unsigned round = 0; round < 20; round++) {
+		test_mode(cpu, X86_MODE_64, 8);
+		x86_get_state(cpu, &s);
+		x86_set_state(other, &s);
+		code(T_MEM + 0x2000, "b8 00 00 00 00 c3");
+		/* call f; cmp eax, 7; jne; hlt */
+		code(T_CODE, "e8 fb 0f 00 00 83 f8 07 75 f6 f4");
+		/* mov ecx, 3000; l: mov [f + 0x800], ecx; dec ecx; jnz l; mov byte [f + 1], 7; hlt */
+		code(T_MEM + 0x3000, "b9 b8 0b 00 00 89 0c 25 00 28 00 20 ff c9 75 f5 c6 04 25 01 20 00 20 07 f4");
+		other->rip = T_CODE;
+		other->gpr[X86_RSP] -= 0x800;
+		cpu->rip = T_MEM + 0x3000;
+		assert_int_equal(pthread_create(&thread, NULL, run_thread, other), 0);
+		assert_int_equal(x86_run(cpu, 0), X86_RUN_HALT);
+		pthread_join(thread, &result);
+		assert_int_equal((uintptr_t)result, X86_RUN_HALT);
+		assert_int_equal(other->gpr[X86_RAX], 7);
+	}
+	x86_cpu_free(other);
+}
+
+/* Two processors that decode new pages at the same time wait for each other, not for ever. */
+static void test_handshakes(void **state)
+{
+	struct x86_cpu *other = x86_cpu_new(x86_model_find("intel"), 1);
+	struct x86_state s;
+	pthread_t thread;
+	void *result;
+
+	test_mode(cpu, X86_MODE_64, 8);
+	/* Pages of "jmp next page", half of them for each; the last one halts. */
+	for (u64 a = T_MEM + 0x40000; a < T_MEM + 0xe0000; a += PAGE_SIZE)
+		code(a, "e9 fb 1f 00 00");
+	code(T_MEM + 0xe0000, "f4");
+	code(T_MEM + 0xe1000, "f4");
+	x86_get_state(cpu, &s);
+	x86_set_state(other, &s);
+	cpu->rip = T_MEM + 0x40000;
+	other->rip = T_MEM + 0x41000;
+	assert_int_equal(pthread_create(&thread, NULL, run_thread, other), 0);
+	assert_int_equal(x86_run(cpu, 0), X86_RUN_HALT);
+	pthread_join(thread, &result);
+	assert_int_equal((uintptr_t)result, X86_RUN_HALT);
+	x86_cpu_free(other);
+}
+
+static void test_lint(void **state)
+{
+	const char *wrong = x86_insn_table_lint();
+
+	if (wrong)
+		fail_msg("instruction table: %s", wrong);
+}
+
+static int setup(void **state)
+{
+	cpu = test_cpu_new();
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	test_cpu_free(cpu);
+	return 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_lint),
+		cmocka_unit_test(test_budget),
+		cmocka_unit_test(test_next_instruction),
+		cmocka_unit_test(test_alias),
+		cmocka_unit_test(test_external_write),
+		cmocka_unit_test(test_remap),
+		cmocka_unit_test(test_crossing),
+		cmocka_unit_test(test_data_beside_code),
+		cmocka_unit_test(test_modes),
+		cmocka_unit_test(test_cs_limit),
+		cmocka_unit_test(test_arena),
+		cmocka_unit_test(test_cross_modifying),
+		cmocka_unit_test(test_handshakes),
+	};
+
+	return cmocka_run_group_tests(tests, setup, teardown);
+}
