@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A VM made through the client's calls (vfs_open, vfs_ioctl, vfs_mmap), for the
+ * tests of this folder. Helpers fail the running cmocka test on any surprise.
+ */
+#ifndef TESTS_ABI_VMTEST_H
+#define TESTS_ABI_VMTEST_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "abi/kvm.h"
+#include "base/types.h"
+#include "vfs/vfs.h"
+
+#define VM_RAM (4u << 20)	/* slot 0, at guest-physical 0 */
+#define VM_CODE 0x1000u		/* where vm_code() puts a guest */
+
+struct vm {
+	int sys, fd, vcpu;
+	u8 *ram;
+	struct kvm_run *run;
+};
+
+/* Registers the node once. Flags: make an in-kernel irqchip first. */
+#define VM_IRQCHIP 1u
+void vm_new(struct vm *vm, unsigned flags);
+void vm_free(struct vm *vm);
+
+long vm_ioctl(struct vm *vm, unsigned long req, const void *arg);
+long vcpu_ioctl(struct vm *vm, unsigned long req, const void *arg);
+/* Must succeed. */
+void vm_do(struct vm *vm, unsigned long req, const void *arg);
+void vcpu_do(struct vm *vm, unsigned long req, const void *arg);
+
+/* Supported CPUID for the vCPU. */
+void vm_cpuid(struct vm *vm);
+/* Put @code at VM_CODE and start there: 16-bit real mode, flat 32-bit, or 64-bit with 1:1 tables. */
+void vm_real(struct vm *vm, const void *code, size_t len);
+void vm_prot(struct vm *vm, const void *code, size_t len);
+void vm_long(struct vm *vm, const void *code, size_t len);
+
+/* KVM_RUN must return 0 with this exit reason. */
+void vm_run(struct vm *vm, u32 reason);
+/* The exit is an OUT of @size bytes to @port; its value. */
+u32 vm_out(struct vm *vm, u16 port, unsigned size);
+struct kvm_regs vm_regs(struct vm *vm);
+
+#endif
