@@ -127,7 +127,7 @@ static void test_crossing(void **state)
 /*
  * Data beside code: the mark of the page comes and goes as stores pile up, and
  * a store to the code is seen at any time. The loop at T_CODE adds f() to RBX and
- * stores to the data on f's page; every 100th round rewrites f's constant.
+ * stores to the data on f's page; every 700th round rewrites f's constant.
  */
 static void test_data_beside_code(void **state)
 {
@@ -140,13 +140,13 @@ static void test_data_beside_code(void **state)
 	/* mov [f + 1], cl; hlt */
 	code(T_CODE + 0x100, "88 0c 25 01 20 00 20 f4");
 	cpu->gpr[X86_RBX] = 0;
-	for (unsigned i = 0; i < 2000; i++) {
-		if (i % 100 == 99) {
-			cpu->gpr[X86_RCX] = i / 100;
+	for (unsigned i = 0; i < 4200; i++) {
+		if (i % 700 == 699) {
+			cpu->gpr[X86_RCX] = i / 700;
 			go(T_CODE + 0x100);
 		}
 		go(T_CODE);
-		want += (i + 1) / 100 ? (i + 1) / 100 - 1 : 0;
+		want += (i + 1) / 700 ? (i + 1) / 700 - 1 : 0;
 		assert_int_equal(cpu->gpr[X86_RBX], want);
 	}
 }
