@@ -307,7 +307,7 @@ static void test_soft_bodies(void **state)
 	fake_reset();
 	set_xmm(1, 0x3c6ef372a54ff53a, 0x1f83d9ab5be0cd19);	/* CDGH of the initial hash */
 	set_xmm(2, 0x6a09e667bb67ae85, 0x510e527f9b05688c);	/* ABEF */
-	FPU.ymm[0].d[0] = 0x61626380 + 0x428a2f98;		/* "abc", padded, and K0, K1 */
+	FPU.ymm[0].d[0] = 0x61626380u + 0x428a2f98u;		/* "abc", padded, and K0, K1 */
 	FPU.ymm[0].d[1] = 0x71374491;
 	assert_int_equal(FAKE_RUN(NULL, 0x0f, 0x38, 0xcb, 0xca), NF);
 	x86_vec_force_soft = false;
