@@ -70,7 +70,7 @@ static __always_inline void binary(struct x86_cpu *cpu, const struct x86_op *op,
 		break;
 	}
 	mmx_enter(cpu);
-	x86_vec_call16((const void *)op->imm, &d, &s1, &s2, &s2);
+	x86_vec_call16((const void *)op->imm, &d, &s1, &s2, &s2, 0);
 	mmx_set(cpu, op->reg, d.q[0]);
 }
 

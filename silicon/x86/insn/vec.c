@@ -13,6 +13,7 @@
 
 #include <cpuid.h>
 #include <stddef.h>
+#include <xmmintrin.h>
 
 #include "base/log.h"
 #include "silicon/x86/flags.h"
@@ -204,6 +205,31 @@ void x86_vec_store_aligned(struct x86_cpu *cpu, const struct x86_op *op, const v
 
 /* ---- SIMD floating-point exceptions ---- */
 
+/*
+ * Nearly all guests run with every exception masked and the modes that C code
+ * has too. Then nothing needs to be switched (LDMXCSR costs more than all the
+ * rest): if the host's sticky flags are a subset of the guest's beforehand,
+ * what they have afterwards is what the guest's become.
+ */
+static __always_inline bool fp_plain_begin(const struct x86_cpu *cpu)
+{
+	u32 guest = cpu->fpu.mxcsr, host;
+
+	if (unlikely((guest & ~FP_FLAGS) != MXCSR_RESET))
+		return false;
+	host = _mm_getcsr();
+	if (unlikely((host & ~FP_FLAGS) != MXCSR_RESET))
+		return false;
+	if (unlikely(host & ~guest))
+		_mm_setcsr(guest);
+	return true;
+}
+
+static __always_inline void fp_plain_end(struct x86_cpu *cpu)
+{
+	cpu->fpu.mxcsr |= _mm_getcsr() & FP_FLAGS;
+}
+
 void x86_vec_fp_run(struct x86_cpu *cpu, struct x86_vec_fp *a)
 {
 	u32 guest = cpu->fpu.mxcsr;
@@ -267,25 +293,40 @@ static __always_inline void vec_int(struct x86_cpu *cpu, const struct x86_op *op
 	check(cpu, vex);
 	s2 = source(cpu, op, &tmp, vex, mem);
 	(vex ? x86_vec_call32 : x86_vec_call16)((const void *)op->imm, YMM(op->reg), YMM(op->vvvv), s2,
-						YMM(op->imm2));
+						YMM(op->imm2), 0);
 }
 
-static __always_inline void vec_fp(struct x86_cpu *cpu, const struct x86_op *op, bool vex, bool mem)
+/* The general way, with a result that is committed only if nothing faults. */
+static void fp_commit(struct x86_cpu *cpu, const struct x86_op *op, const void *s2, u64 gpr, bool vex)
 {
-	struct x86_vec_fp a;
-	struct x86_ymm tmp;
+	struct x86_vec_fp a = {
+		.body = (const void *)op->imm, .dst = YMM(op->reg), .s1 = YMM(op->vvvv), .s2 = s2, .gpr = gpr,
+	};
 
-	check(cpu, vex);
-	a.body = (const void *)op->imm;
-	a.dst = YMM(op->reg);
-	a.s1 = YMM(op->vvvv);
-	a.s2 = source(cpu, op, &tmp, vex, mem);
-	a.gpr = 0;
 	x86_vec_fp_run(cpu, &a);
 	if (vex)
 		*YMM(op->reg) = a.out;
 	else
 		x86_copy16(YMM(op->reg), &a.out);
+}
+
+static __always_inline void fp_do(struct x86_cpu *cpu, const struct x86_op *op, const void *s2, u64 gpr, bool vex)
+{
+	if (likely(fp_plain_begin(cpu))) {
+		(vex ? x86_vec_call32 : x86_vec_call16)((const void *)op->imm, YMM(op->reg), YMM(op->vvvv), s2,
+							s2, gpr);
+		fp_plain_end(cpu);
+	} else {
+		fp_commit(cpu, op, s2, gpr, vex);
+	}
+}
+
+static __always_inline void vec_fp(struct x86_cpu *cpu, const struct x86_op *op, bool vex, bool mem)
+{
+	struct x86_ymm tmp;
+
+	check(cpu, vex);
+	fp_do(cpu, op, source(cpu, op, &tmp, vex, mem), 0, vex);
 }
 
 static __always_inline void set_flags(struct x86_cpu *cpu, u64 rflags)
@@ -303,54 +344,52 @@ static __always_inline void vec_flags(struct x86_cpu *cpu, const struct x86_op *
 
 static __always_inline void vec_flags_fp(struct x86_cpu *cpu, const struct x86_op *op, bool vex, bool mem)
 {
-	struct x86_vec_fp a;
+	struct x86_vec_fp a = { .body = (const void *)op->imm };
 	struct x86_ymm tmp;
 
 	check(cpu, vex);
-	a.body = (const void *)op->imm;
 	a.dst = a.s1 = YMM(op->reg);
 	a.s2 = source(cpu, op, &tmp, vex, mem);
-	a.gpr = 0;
-	x86_vec_fp_run(cpu, &a);
+	if (likely(fp_plain_begin(cpu))) {
+		a.flags = x86_vec_flags(a.body, a.s1, a.s2);
+		fp_plain_end(cpu);
+	} else {
+		x86_vec_fp_run(cpu, &a);
+	}
 	set_flags(cpu, a.flags);
 }
 
 /* Floating point to a general register. */
 static __always_inline void vec_to_gpr(struct x86_cpu *cpu, const struct x86_op *op, bool vex, bool mem)
 {
-	struct x86_vec_fp a;
+	struct x86_vec_fp a = { .body = (const void *)op->imm };
 	struct x86_ymm tmp;
 
 	check(cpu, vex);
-	a.body = (const void *)op->imm;
-	a.s2 = source(cpu, op, &tmp, vex, mem);
-	a.dst = a.s1 = a.s2;
-	a.gpr = 0;
-	x86_vec_fp_run(cpu, &a);
+	a.dst = a.s1 = a.s2 = source(cpu, op, &tmp, vex, mem);
+	if (likely(fp_plain_begin(cpu))) {
+		a.gpr = x86_vec_gpr(a.body, a.s2, a.s2);
+		fp_plain_end(cpu);
+	} else {
+		x86_vec_fp_run(cpu, &a);
+	}
 	cpu->gpr[op->reg] = a.gpr;
 }
 
 /* A general register or integer in memory to floating point. */
 static __always_inline void vec_from_gpr(struct x86_cpu *cpu, const struct x86_op *op, bool vex, bool mem)
 {
-	struct x86_vec_fp a;
 	struct x86_ymm tmp;
+	u64 gpr;
 
 	check(cpu, vex);
-	a.body = (const void *)op->imm;
-	a.dst = YMM(op->reg);
-	a.s1 = a.s2 = YMM(op->vvvv);
 	if (mem) {
 		x86_vec_load(cpu, op, &tmp, op->osize);
-		a.gpr = tmp.q[0];
+		gpr = tmp.q[0];
 	} else {
-		a.gpr = cpu->gpr[op->rm];
+		gpr = cpu->gpr[op->rm];
 	}
-	x86_vec_fp_run(cpu, &a);
-	if (vex)
-		*YMM(op->reg) = a.out;
-	else
-		x86_copy16(YMM(op->reg), &a.out);
+	fp_do(cpu, op, YMM(op->vvvv), gpr, vex);
 }
 
 static __always_inline void vec_mask_to_gpr(struct x86_cpu *cpu, const struct x86_op *op, bool vex)

@@ -10,9 +10,9 @@
 #include "silicon/x86/insn/fp_state.h"
 #include "silicon/x86/mmu/mem.h"
 
-/* Operands are read as 32 bytes each; dst is the old destination on entry. */
-void x86_vec_call16(const void *body, void *dst, const void *s1, const void *s2, const void *s3);
-void x86_vec_call32(const void *body, void *dst, const void *s1, const void *s2, const void *s3);
+/* Operands of 16 or 32 bytes each; dst is the old destination on entry; @gpr for bodies that take one. */
+void x86_vec_call16(const void *body, void *dst, const void *s1, const void *s2, const void *s3, u64 gpr);
+void x86_vec_call32(const void *body, void *dst, const void *s1, const void *s2, const void *s3, u64 gpr);
 void x86_vec_call_sse(const void *body, void *dst, const void *s1, const void *s2, const void *s3);
 u64 x86_vec_gpr(const void *body, const void *s1, const void *s2);
 u64 x86_vec_flags(const void *body, const void *s1, const void *s2);

@@ -62,17 +62,21 @@
 #define ENTRY(name) .balign 16; .globl name; .hidden name; .type name, @function; name:
 #define END(name) .size name, . - name
 
-/* void x86_vec_call16/32(body, dst, s1, s2, s3): the result's low 16 or all 32 bytes go to dst. */
+/*
+ * void x86_vec_call16/32(body, dst, s1, s2, s3, gpr): operands and result are 16
+ * or 32 bytes; the result goes to dst, RAX is gpr. 16-byte operands are read as
+ * such: a wider load would not be forwarded from the store of the last result.
+ */
 ENTRY(x86_vec_call16)
-	vmovdqu	(%rsi), %ymm0
-	vmovdqu	(%rdx), %ymm1
-	vmovdqu	(%rcx), %ymm2
-	vmovdqu	(%r8), %ymm3
+	vmovdqu	(%rsi), %xmm0
+	vmovdqu	(%rdx), %xmm1
+	vmovdqu	(%rcx), %xmm2
+	vmovdqu	(%r8), %xmm3
+	mov	%r9, %rax
 	push	%rsi
 	call	*%rdi
 	pop	%rsi
 	vmovdqu	%xmm0, (%rsi)
-	vzeroupper
 	ret
 END(x86_vec_call16)
 
@@ -81,6 +85,7 @@ ENTRY(x86_vec_call32)
 	vmovdqu	(%rdx), %ymm1
 	vmovdqu	(%rcx), %ymm2
 	vmovdqu	(%r8), %ymm3
+	mov	%r9, %rax
 	push	%rsi
 	call	*%rdi
 	pop	%rsi

@@ -68,9 +68,14 @@ void x87_load(struct x86_cpu *cpu, const struct x86_op *op, void *buf)
 void x87_store(struct x86_cpu *cpu, const struct x86_op *op, const void *buf)
 {
 	u64 v = 0, lin = x86_lin_write(cpu, op->seg, x86_ea(cpu, op), op->osize);
+	u16 top;
 
 	if (op->osize > 8) {
-		x86_store_bytes(cpu, op->seg, lin, buf, op->osize);
+		/* Two stores, of which the second may fault when the first is done (observed). */
+		memcpy(&v, buf, 8);
+		memcpy(&top, (const u8 *)buf + 8, 2);
+		x86_store64(cpu, op->seg, lin, v);
+		x86_store16(cpu, op->seg, lin + 8, top);
 		return;
 	}
 	memcpy(&v, buf, op->osize);
