@@ -108,6 +108,8 @@ x86_fn *x86_sel_avx_cvtps2ph(const struct x86_dec *d, struct x86_op *op)
 {
 	const struct x86_vec_body *b = x86_vec_body(d->insn.mnemonic, true);
 
+	if (!b)
+		return x86_op_ud;
 	op->imm = (u64)x86_vec_imm(op->vl == 32 ? b->y : b->x, b, op->imm);
 	op->osize = op->vl / 2;
 	return op->flags & X86_OP_MEM ? op_cvtps2ph_m : op_cvtps2ph_r;

@@ -315,9 +315,13 @@ static void op_cvtpi2pd(struct x86_cpu *cpu, const struct x86_op *op) { convert_
 x86_fn *x86_sel_mmx_cvt_from(const struct x86_dec *d, struct x86_op *op)
 {
 	bool to_double = d->insn.mnemonic == ZYDIS_MNEMONIC_CVTPI2PD;
+	const struct x86_vec_body *b =
+		x86_vec_body(to_double ? ZYDIS_MNEMONIC_CVTDQ2PD : ZYDIS_MNEMONIC_CVTDQ2PS, false);
 
+	if (!b)
+		return x86_op_ud;
 	op->osize = 8;
-	op->imm = (u64)x86_vec_body(to_double ? ZYDIS_MNEMONIC_CVTDQ2PD : ZYDIS_MNEMONIC_CVTDQ2PS, false)->x;
+	op->imm = (u64)b->x;
 	return to_double ? op_cvtpi2pd : op_cvtpi2ps;
 }
 
@@ -344,6 +348,7 @@ static void op_cvt_to(struct x86_cpu *cpu, const struct x86_op *op)
 
 x86_fn *x86_sel_mmx_cvt_to(const struct x86_dec *d, struct x86_op *op)
 {
+	const struct x86_vec_body *b;
 	unsigned body;
 
 	switch (d->insn.mnemonic) {
@@ -352,6 +357,9 @@ x86_fn *x86_sel_mmx_cvt_to(const struct x86_dec *d, struct x86_op *op)
 	case ZYDIS_MNEMONIC_CVTPD2PI: body = ZYDIS_MNEMONIC_CVTPD2DQ; op->osize = 16; break;
 	default: body = ZYDIS_MNEMONIC_CVTTPD2DQ; op->osize = 16; break;
 	}
-	op->imm = (u64)x86_vec_body(body, false)->x;
+	b = x86_vec_body(body, false);
+	if (!b)
+		return x86_op_ud;
+	op->imm = (u64)b->x;
 	return op_cvt_to;
 }

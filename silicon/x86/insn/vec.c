@@ -87,13 +87,6 @@ static const u16 by_mnemonic_imm[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
 #include "silicon/x86/insn/vec_body.def"
 };
 
-const struct x86_vec_body *x86_vec_body(unsigned mnemonic, bool imm)
-{
-	unsigned i = imm ? by_mnemonic_imm[mnemonic] : by_mnemonic[mnemonic];
-
-	return i ? &bodies[i] : NULL;
-}
-
 /* ---- The host ---- */
 
 bool x86_vec_force_soft;
@@ -123,6 +116,19 @@ static bool use_native(const struct x86_vec_body *b)
 	if (!k)
 		known[b->host] = k = host_has(VEC_HOST_V3) && host_has(b->host) ? 2 : 1;
 	return k == 2 && !(x86_vec_force_soft && b->soft);
+}
+
+const struct x86_vec_body *x86_vec_body(unsigned mnemonic, bool imm)
+{
+	unsigned i = imm ? by_mnemonic_imm[mnemonic] : by_mnemonic[mnemonic];
+
+	if (!i)
+		return NULL;
+	if (!use_native(&bodies[i]) && !bodies[i].soft) {
+		UNIMPL("vector instructions on a host below x86-64-v3");
+		return NULL;
+	}
+	return &bodies[i];
 }
 
 /* ---- Memory operands ---- */
@@ -489,10 +495,6 @@ x86_fn *x86_sel_vec(const struct x86_dec *d, struct x86_op *op)
 	if (b->shape == VEC_GW || b->shape == VEC_VG)
 		wide = op->flags & X86_OP_REXW && d->mode == X86_MODE_64;
 	if (!use_native(b)) {
-		if (!b->soft) {
-			UNIMPL("vector instructions on a host below x86-64-v3");
-			return x86_op_ud;
-		}
 		op->imm = (u64)b->soft | imm << 56;
 		return vec_soft_fns[vex][mem];
 	}
@@ -507,6 +509,8 @@ x86_fn *x86_sel_vec(const struct x86_dec *d, struct x86_op *op)
 		return vec_from_gpr_fns[vex][mem];
 	case VEC_FL:
 		return b->fp ? vec_flags_fp_fns[vex][mem] : vec_flags_fns[vex][mem];
+	case VEC_ST:
+		break;		/* sse_string.c */
 	case VEC_R3:
 	case VEC_RM: case VEC_RVM: case VEC_RVC: case VEC_RMW: case VEC_RMN: case VEC_RVMR: case VEC_RVX:
 		if (b->sse)

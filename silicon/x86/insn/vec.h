@@ -16,6 +16,8 @@ void x86_vec_call32(const void *body, void *dst, const void *s1, const void *s2,
 void x86_vec_call_sse(const void *body, void *dst, const void *s1, const void *s2, const void *s3);
 u64 x86_vec_gpr(const void *body, const void *s1, const void *s2);
 u64 x86_vec_flags(const void *body, const void *s1, const void *s2);
+/* PCMPxSTRx with explicit lengths in EAX and EDX: returns ECX | RFLAGS << 32. */
+u64 x86_vec_string(const void *body, const void *s1, const void *s2, u32 eax, u32 edx, void *xmm0);
 
 struct x86_vec_fp {
 	const void *body;
@@ -37,7 +39,7 @@ void x86_vec_fp_run(struct x86_cpu *cpu, struct x86_vec_fp *a);
 /* A native body by its Zydis mnemonic, VEX or legacy name alike. */
 enum x86_vec_shape {
 	VEC_RVM, VEC_RM, VEC_RVC, VEC_RMW, VEC_RMN, VEC_RVMR, VEC_RVX, VEC_GM, VEC_GW, VEC_VG,
-	VEC_FL, VEC_R3
+	VEC_FL, VEC_R3, VEC_ST
 };
 /* What a body needs of the host. */
 enum x86_vec_host { VEC_HOST_V3, VEC_HOST_AES, VEC_HOST_CLM, VEC_HOST_SHA, VEC_NR_HOST };
@@ -56,6 +58,7 @@ struct x86_vec_body {
 	u8 host;		/* enum x86_vec_host */
 	x86_vec_soft_fn *soft;	/* the same in C, 128 bits; NULL where every host has it */
 };
+/* NULL: there is none, or the host cannot run it. */
 const struct x86_vec_body *x86_vec_body(unsigned mnemonic, bool imm);
 
 static inline const void *x86_vec_imm(const void *bodies, const struct x86_vec_body *b, u64 imm)

@@ -49,6 +49,7 @@
 #define RM_Y_IMM(i, n) BODY(i##_iy) imm_bodies n, i, %ymm2, %ymm0;
 #define RM_XY_IMM(i, n) RM_X_IMM(i, n) RM_Y_IMM(i, n)
 #define RMN_XY_IMM(i, n) RM_X_IMM(i, n) BODY(i##_iy) imm_bodies n, i, %ymm2, %xmm0;
+#define ST_X_IMM(i, n) BODY(i##_ix) imm_bodies n, i, %xmm2, %xmm1;
 #define RVX_Y_IMM(i, n) BODY(i##_iy) imm_bodies n, i, %xmm2, %ymm1, %ymm0;
 
 #define VEC(name, shape, widths, class) shape##_##widths(V##name)
@@ -129,6 +130,24 @@ ENTRY(x86_vec_flags)
 	vzeroupper
 	ret
 END(x86_vec_flags)
+
+/* u64 x86_vec_string(body, s1, s2, eax, edx, mask): ECX | RFLAGS << 32; *mask = XMM0. */
+ENTRY(x86_vec_string)
+	vmovdqu	(%rsi), %xmm1
+	vmovdqu	(%rdx), %xmm2
+	mov	%ecx, %eax
+	mov	%r8d, %edx
+	sub	$8, %rsp
+	call	*%rdi
+	pushfq
+	pop	%rax
+	shl	$32, %rax
+	mov	%ecx, %ecx
+	or	%rcx, %rax
+	vmovdqu	%xmm0, (%r9)
+	add	$8, %rsp
+	ret
+END(x86_vec_string)
 
 /*
  * u32 x86_vec_fp(struct x86_vec_fp *a): run a->body under a->mxcsr; returns
