@@ -171,8 +171,8 @@ static void trap11_instruction_breakpoint(void **state)
 	assert_int_equal(m.cpu->insn_count, 2);		/* jmp, hlt */
 	machine_stop(&m);
 
-	/* IRET loads RF for its target. */
-	start(&m, PROT32, 0);
+	/* IRET loads RF for its target, also if it ran with RF set itself. */
+	start(&m, PROT32, RFLAGS_RF);
 	poke(STACK_TOP - 12, CODE_AT + 1, 4);
 	poke(STACK_TOP - 8, SEL_KCODE, 4);
 	poke(STACK_TOP - 4, RFLAGS_1 | RFLAGS_RF, 4);
