@@ -8,6 +8,7 @@
 
 #include "silicon/x86.h"
 #include "tools/cmd.h"
+#include "uapi/uapi.h"
 
 const char *kvm_node_default_model(void)
 {
@@ -24,6 +25,10 @@ int kvm_node_register(const char *model)
 			fprintf(stderr, " %s", x86_model_name(i));
 		fprintf(stderr, "\n");
 		return EXIT_USAGE;
+	}
+	if (uapi_register(model) < 0) {
+		fprintf(stderr, "userkvm: /dev/kvm is taken\n");
+		return EXIT_ERROR;
 	}
 	return 0;
 }
