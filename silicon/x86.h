@@ -144,6 +144,13 @@ u32 x86_tsc_khz(void);
 unsigned x86_model_physbits(const struct x86_model *model);
 unsigned x86_model_linbits(const struct x86_model *model);
 
+/*
+ * Guest memory may have been written by somebody other than a simulated
+ * processor (a client's device or debugger): no decoded code is used again
+ * before it has been compared with memory. Cheap; owner thread.
+ */
+void x86_code_changed(struct x86_cpu *cpu);
+
 /* ---- Events from outside: any thread ---- */
 
 /*

@@ -297,6 +297,8 @@ int hv_vcpu_run(struct hv_vcpu *v)
 		}
 		pthread_sigmask(SIG_BLOCK, &add, &old);
 	}
+	/* The client may have written code while it had control. */
+	x86_code_changed(v->cpu);
 	r = run_checked(v);
 	publish(v);
 	if (v->sigmask_set)

@@ -164,6 +164,11 @@ void x86_set_state(struct x86_cpu *cpu, const struct x86_state *s)
 	x86_tlb_watch_update(cpu);
 }
 
+void x86_code_changed(struct x86_cpu *cpu)
+{
+	x86_decode_recheck(cpu);
+}
+
 /* ---- Events: any thread, signal handlers ---- */
 
 static void post(struct x86_cpu *cpu, u32 event)

@@ -115,6 +115,8 @@ static bool isa_allowed(ZydisISASet isa)
 static bool mnemonic_excluded(ZydisMnemonic m)
 {
 	switch (m) {
+	/* Of the instruction set of MOVDIRI, but with a CPUID bit of its own. */
+	case ZYDIS_MNEMONIC_MOVDIR64B:
 	/* Leave the program or the mode. */
 	case ZYDIS_MNEMONIC_INT: case ZYDIS_MNEMONIC_SYSCALL: case ZYDIS_MNEMONIC_SYSENTER:
 	case ZYDIS_MNEMONIC_SYSEXIT: case ZYDIS_MNEMONIC_SYSRET: case ZYDIS_MNEMONIC_IRET:

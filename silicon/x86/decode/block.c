@@ -36,7 +36,9 @@ struct x86_decode {
 	struct x86_jumps jumps;		/* first: decode.h */
 	struct itlb itlb[1u << ITLB_BITS];
 	struct x86_block *hash[1u << HASH_BITS];
+	u64 fetch_gen;			/* of the ITLB, as jumps.gen */
 	u64 stamp;
+	u64 changed;			/* stamp of the last x86_decode_recheck() */
 	u8 *arena;
 	size_t used;
 	struct x86_op scratch[X86_BLOCK_MAX_OPS];
@@ -73,18 +75,35 @@ void x86_decode_free(struct x86_cpu *cpu)
 	cpu->decode = NULL;
 }
 
+static void forget_jumps(struct x86_decode *d)
+{
+	d->jumps.gen += 1ull << GEN_SHIFT;
+	if (d->jumps.gen == 0) {
+		memset(d->jumps.jump, 0, sizeof(d->jumps.jump));
+		d->jumps.gen = 1ull << GEN_SHIFT;
+	}
+}
+
 void x86_decode_flush(struct x86_cpu *cpu)
 {
 	struct x86_decode *d = cpu->decode;
 
 	if (!d)
 		return;
-	d->jumps.gen += 1ull << GEN_SHIFT;
-	if (d->jumps.gen == 0) {
-		memset(d->jumps.jump, 0, sizeof(d->jumps.jump));
+	forget_jumps(d);
+	d->fetch_gen += 1ull << GEN_SHIFT;
+	if (d->fetch_gen == 0) {
 		memset(d->itlb, 0, sizeof(d->itlb));
-		d->jumps.gen = 1ull << GEN_SHIFT;
+		d->fetch_gen = 1ull << GEN_SHIFT;
 	}
+}
+
+void x86_decode_recheck(struct x86_cpu *cpu)
+{
+	struct x86_decode *d = cpu->decode;
+
+	forget_jumps(d);
+	d->changed = ++d->stamp;
 }
 
 /* ---- Bytes ---- */
@@ -116,7 +135,7 @@ static bool same_code(const u8 *a, const u8 *mem, unsigned n)
 static struct itlb *fetch(struct x86_cpu *cpu, u64 lin)
 {
 	struct x86_decode *d = cpu->decode;
-	u64 page = lin & PAGE_MASK, key = x86_jump_key(cpu, &d->jumps);
+	u64 page = lin & PAGE_MASK, key = x86_code_key(cpu, d->fetch_gen);
 	struct itlb *e = &d->itlb[(lin >> PAGE_SHIFT) & ((1u << ITLB_BITS) - 1)];
 
 	if (e->lin != page || e->key != key) {
@@ -294,7 +313,7 @@ static bool block_valid(struct x86_cpu *cpu, struct x86_block *b, const struct i
 
 	if (b->spa2 != NO_PAGE)
 		return crossing_valid(cpu, b, e, lin);
-	if (b->checked >= e->stamp && (b->seen == atomic_load(b->seq) || x86_block_recheck(cpu, b)))
+	if (b->checked >= max(e->stamp, cpu->decode->changed) && (b->seen == atomic_load(b->seq) || x86_block_recheck(cpu, b)))
 		return true;
 	/* Compare the bytes, with fresh sequence numbers taken first. */
 	observe(cpu, &now, b->spa);
@@ -332,7 +351,7 @@ const struct x86_block *x86_block_find(struct x86_cpu *cpu)
 	if (b->spa2 == NO_PAGE) {
 		struct x86_jump *j = &d->jumps.jump[x86_jump_index(lin)];
 
-		*j = (struct x86_jump){ .lin = lin, .key = x86_jump_key(cpu, &d->jumps), .block = b };
+		*j = (struct x86_jump){ .lin = lin, .key = x86_code_key(cpu, d->jumps.gen), .block = b };
 	}
 	return b;
 }

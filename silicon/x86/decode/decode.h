@@ -56,6 +56,12 @@ void x86_decode_free(struct x86_cpu *cpu);
  */
 void x86_decode_flush(struct x86_cpu *cpu);
 
+/*
+ * Memory may have been written by others than simulated processors: compare
+ * each block with its bytes before its next use. Translations stay.
+ */
+void x86_decode_recheck(struct x86_cpu *cpu);
+
 /* The block at cpu->rip after a miss in the jump cache. Raises fetch faults. */
 const struct x86_block *x86_block_find(struct x86_cpu *cpu);
 /* The pages of @b were stored to: is it still good? */
@@ -69,10 +75,10 @@ const struct x86_op *x86_decode_single(struct x86_cpu *cpu);
 /* The bytes of the last x86_decode_single(). */
 const u8 *x86_decode_single_bytes(const struct x86_cpu *cpu, unsigned *len);
 
-/* What distinguishes jump cache entries besides the address. */
-static inline u64 x86_jump_key(const struct x86_cpu *cpu, const struct x86_jumps *j)
+/* What distinguishes cached entries besides the address: mode, context, generation @gen. */
+static inline u64 x86_code_key(const struct x86_cpu *cpu, u64 gen)
 {
-	return cpu->mode_word >> 24 | j->gen;
+	return cpu->mode_word >> 24 | gen;
 }
 
 static inline unsigned x86_jump_index(u64 lin)
@@ -87,7 +93,7 @@ static inline const struct x86_block *x86_block_lookup(struct x86_cpu *cpu)
 	u64 lin = (cpu->seg_base[X86_CS] + cpu->rip) & cpu->lin_mask;
 	const struct x86_jump *j = &js->jump[x86_jump_index(lin)];
 
-	if (likely(j->lin == lin && j->key == x86_jump_key(cpu, js))) {
+	if (likely(j->lin == lin && j->key == x86_code_key(cpu, js->gen))) {
 		struct x86_block *b = j->block;
 
 		if (likely(b->seen == atomic_load_explicit(b->seq, memory_order_acquire)) ||
