@@ -160,7 +160,9 @@ int hv_timer_arm(struct hv_timer *t, u64 ns)
 	int err = 0;
 
 	pthread_mutex_lock(&tm.lock);
-	if (!tm.started)
+	if (t->stopping)
+		err = -ECANCELED;
+	else if (!tm.started)
 		err = start_thread();
 	if (err)
 		goto out;
@@ -194,13 +196,12 @@ void hv_timer_disarm(struct hv_timer *t)
 void hv_timer_stop(struct hv_timer *t)
 {
 	pthread_mutex_lock(&tm.lock);
-	/* A function that re-arms its timer while we wait is disarmed again. */
-	for (;;) {
-		heap_remove(t);
-		if (tm.running != t)
-			break;
-		BUG_ON(pthread_equal(tm.thread, pthread_self()));
+	heap_remove(t);
+	BUG_ON(tm.running == t && pthread_equal(tm.thread, pthread_self()));
+	/* A function that re-arms its own timer must not do so any more. */
+	t->stopping = true;
+	while (tm.running == t)
 		pthread_cond_wait(&tm.idle, &tm.lock);
-	}
+	t->stopping = false;
 	pthread_mutex_unlock(&tm.lock);
 }

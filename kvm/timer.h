@@ -13,12 +13,14 @@ struct hv_timer {
 	void (*fn)(struct hv_timer *t);
 	u64 expires;
 	unsigned slot;		/* place in the heap + 1; 0 = not armed */
+	bool stopping;		/* hv_timer_stop() is waiting */
 };
 
 void hv_timer_init(struct hv_timer *t, void (*fn)(struct hv_timer *t));
 /*
  * Call t->fn at @ns (CLOCK_MONOTONIC; the past means at once), instead of any
- * earlier arrangement. Returns 0, or -ENOMEM or -EAGAIN (no thread): not armed.
+ * earlier arrangement. Returns 0, or -ENOMEM, -EAGAIN (no thread) or -ECANCELED
+ * (during hv_timer_stop()): not armed.
  * Any thread, any lock held.
  */
 int hv_timer_arm(struct hv_timer *t, u64 ns);
