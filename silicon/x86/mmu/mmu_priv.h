@@ -102,6 +102,7 @@ void x86_xlat_fetch(struct x86_cpu *cpu, u64 lin, struct x86_xlat *x);
 
 #define X86_CTX_MAX 4095u	/* ids 0..4094: with id 4095 the tag of the top page would be ~0 */
 #define X86_CTX_SLOTS 64
+#define X86_CTX_WAYS 4
 #define X86_ITLB_SIZE 256
 #define X86_GPA_TLB_SIZE 512
 
@@ -116,6 +117,7 @@ struct x86_ctx_key {
 struct x86_ctx_slot {
 	struct x86_ctx_key key;
 	u16 ctx;		/* X86_CTX_MAX = free */
+	u64 used;		/* m->switches at the last use */
 	u64 group;		/* shared by the contexts that differ in PCID only: tag of global pages */
 };
 
@@ -137,6 +139,7 @@ struct x86_gpa_tlbe {
 struct x86_mmu {
 	struct x86_ctx_slot slots[X86_CTX_SLOTS];
 	unsigned cur;			/* slot in force */
+	u64 switches;
 	unsigned next_ctx;
 	u64 next_group;
 	u64 large_2m[64], large_1g;	/* filters: regions that large pages are cached of */

@@ -97,11 +97,27 @@ static bool same_group(const struct x86_ctx_key *a, const struct x86_ctx_key *b)
 	return a->eptp == b->eptp && a->mode == b->mode && a->vpid == b->vpid;
 }
 
-static unsigned slot_of(const struct x86_ctx_key *k)
+/*
+ * The slot of @k, or the least recently used of the few where it may be: a
+ * processor goes back and forth between some spaces, guest and root ones at
+ * each exit, and these must not push each other out.
+ */
+static struct x86_ctx_slot *find_slot(struct x86_mmu *m, const struct x86_ctx_key *k, bool *found)
 {
 	u64 h = k->eptp ^ (u64)k->pkru << 32 ^ (u64)k->vpid << 20 ^ (u64)k->mode << 12 ^ k->pcid;
+	unsigned set = (unsigned)(h * 0x9e3779b97f4a7c15ull >> 58) % (X86_CTX_SLOTS / X86_CTX_WAYS);
+	struct x86_ctx_slot *first = &m->slots[set * X86_CTX_WAYS], *victim = first;
 
-	return (unsigned)(h * 0x9e3779b97f4a7c15ull >> 58) % X86_CTX_SLOTS;
+	for (struct x86_ctx_slot *s = first; s < first + X86_CTX_WAYS; s++) {
+		if (s->ctx != X86_CTX_MAX && same_key(&s->key, k)) {
+			*found = true;
+			return s;
+		}
+		if (s->ctx == X86_CTX_MAX || (victim->ctx != X86_CTX_MAX && s->used < victim->used))
+			victim = s;
+	}
+	*found = false;
+	return victim;
 }
 
 static void drop(struct x86_tlbe *e)
@@ -137,10 +153,12 @@ void x86_tlb_switch(struct x86_cpu *cpu)
 {
 	struct x86_mmu *m = cpu->mmu;
 	struct x86_ctx_key k = current_key(cpu);
-	struct x86_ctx_slot *s = &m->slots[slot_of(&k)];
+	bool found;
+	struct x86_ctx_slot *s = find_slot(m, &k, &found);
 
 	m->cur = (unsigned)(s - m->slots);
-	if (s->ctx != X86_CTX_MAX && same_key(&s->key, &k)) {
+	s->used = ++m->switches;
+	if (found) {
 		cpu->tlb_ctx = s->ctx;
 		return;
 	}
