@@ -83,7 +83,7 @@ static struct x86_ymm to_half(struct x86_cpu *cpu, const struct x86_op *op)
 	};
 
 	x86_check_avx(cpu);
-	x86_vec_fp_run(cpu, &a);
+	x86_vec_fp_run(cpu, op, &a);
 	return a.out;
 }
 

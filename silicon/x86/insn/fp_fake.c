@@ -44,6 +44,11 @@ const struct x86_insn_row *x86_insn_find(unsigned mnemonic, unsigned forms)
 	return any;
 }
 
+const struct x86_insn_row *x86_insn_row(unsigned row)
+{
+	return &rows[row];
+}
+
 unsigned x86_insn_index(const struct x86_insn_row *row)
 {
 	return (unsigned)(row - rows);

@@ -303,7 +303,7 @@ static void convert_from(struct x86_cpu *cpu, const struct x86_op *op, bool to_d
 	s.q[0] = mmx_source(cpu, op);
 	if (!mem)
 		mmx_enter(cpu);
-	x86_vec_fp_run(cpu, &a);
+	x86_vec_fp_run(cpu, op, &a);
 	cpu->fpu.ymm[op->reg].q[0] = a.out.q[0];
 	if (to_double)
 		cpu->fpu.ymm[op->reg].q[1] = a.out.q[1];
@@ -342,7 +342,7 @@ static void op_cvt_to(struct x86_cpu *cpu, const struct x86_op *op)
 		x86_vec_load(cpu, op, &s, 8);
 	}
 	mmx_enter(cpu);		/* even if the conversion faults (observed) */
-	x86_vec_fp_run(cpu, &a);
+	x86_vec_fp_run(cpu, op, &a);
 	mmx_set(cpu, op->reg, a.out.q[0]);
 }
 

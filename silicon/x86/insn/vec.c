@@ -16,6 +16,7 @@
 #include <xmmintrin.h>
 
 #include "base/log.h"
+#include "silicon/x86/decode/decode.h"
 #include "silicon/x86/flags.h"
 #include "silicon/x86/insn/vec_soft.h"
 
@@ -236,7 +237,7 @@ static __always_inline void fp_plain_end(struct x86_cpu *cpu)
 	cpu->fpu.mxcsr |= _mm_getcsr() & FP_FLAGS;
 }
 
-void x86_vec_fp_run(struct x86_cpu *cpu, struct x86_vec_fp *a)
+void x86_vec_fp_run(struct x86_cpu *cpu, const struct x86_op *op, struct x86_vec_fp *a)
 {
 	u32 guest = cpu->fpu.mxcsr;
 	u32 unmasked = ~(guest >> MXCSR_MASK_SHIFT) & FP_FLAGS;
@@ -261,6 +262,8 @@ void x86_vec_fp_run(struct x86_cpu *cpu, struct x86_vec_fp *a)
 		/* A pre-computation exception stops all elements before any result. */
 		if (flags & unmasked & FP_PRE_FLAGS)
 			flags &= FP_PRE_FLAGS;
+		else if (flags & unmasked & (FP_OE | FP_UE))
+			flags = x86_vec_post_flags(a, x86_insn_row(op->row)->mnemonic, op->vl, unmasked, flags);
 		cpu->fpu.mxcsr |= flags;
 		x86_simd_fault(cpu);
 	}
@@ -309,7 +312,7 @@ static void fp_commit(struct x86_cpu *cpu, const struct x86_op *op, const void *
 		.body = (const void *)op->imm, .dst = YMM(op->reg), .s1 = YMM(op->vvvv), .s2 = s2, .gpr = gpr,
 	};
 
-	x86_vec_fp_run(cpu, &a);
+	x86_vec_fp_run(cpu, op, &a);
 	if (vex)
 		*YMM(op->reg) = a.out;
 	else
@@ -360,7 +363,7 @@ static __always_inline void vec_flags_fp(struct x86_cpu *cpu, const struct x86_o
 		a.flags = x86_vec_flags(a.body, a.s1, a.s2);
 		fp_plain_end(cpu);
 	} else {
-		x86_vec_fp_run(cpu, &a);
+		x86_vec_fp_run(cpu, op, &a);
 	}
 	set_flags(cpu, a.flags);
 }
@@ -377,7 +380,7 @@ static __always_inline void vec_to_gpr(struct x86_cpu *cpu, const struct x86_op 
 		a.gpr = x86_vec_gpr(a.body, a.s2, a.s2);
 		fp_plain_end(cpu);
 	} else {
-		x86_vec_fp_run(cpu, &a);
+		x86_vec_fp_run(cpu, op, &a);
 	}
 	cpu->gpr[op->reg] = a.gpr;
 }

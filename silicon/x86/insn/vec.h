@@ -34,7 +34,13 @@ u32 x86_vec_fp(struct x86_vec_fp *a);
  * Run @a under the guest's MXCSR: a->out, a->gpr and a->flags are valid when it
  * returns, and MXCSR has the new flags; an unmasked exception faults instead.
  */
-void x86_vec_fp_run(struct x86_cpu *cpu, struct x86_vec_fp *a);
+void x86_vec_fp_run(struct x86_cpu *cpu, const struct x86_op *op, struct x86_vec_fp *a);
+
+/*
+ * @flags of a masked run of @a, in which OE or UE is among @unmasked: the same with
+ * PE as it is when the exponent is unbounded.
+ */
+u32 x86_vec_post_flags(const struct x86_vec_fp *a, unsigned mnemonic, unsigned vl, u32 unmasked, u32 flags);
 
 /* A native body by its Zydis mnemonic, VEX or legacy name alike. */
 enum x86_vec_shape {
