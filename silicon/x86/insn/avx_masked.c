@@ -92,16 +92,12 @@ static void op_cvtps2ph_r(struct x86_cpu *cpu, const struct x86_op *op)
 	*YMM(op->rm) = to_half(cpu, op);
 }
 
+/* The flags are set even if the store faults (observed). */
 static void op_cvtps2ph_m(struct x86_cpu *cpu, const struct x86_op *op)
 {
-	u32 mxcsr = cpu->fpu.mxcsr, flags;
 	struct x86_ymm v = to_half(cpu, op);
 
-	/* A store that faults leaves the flags as they were. */
-	flags = cpu->fpu.mxcsr;
-	cpu->fpu.mxcsr = mxcsr;
 	x86_vec_store(cpu, op, &v, op->osize);
-	cpu->fpu.mxcsr = flags;
 }
 
 x86_fn *x86_sel_avx_cvtps2ph(const struct x86_dec *d, struct x86_op *op)

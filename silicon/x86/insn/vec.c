@@ -237,7 +237,10 @@ static __always_inline void fp_plain_end(struct x86_cpu *cpu)
 	cpu->fpu.mxcsr |= _mm_getcsr() & FP_FLAGS;
 }
 
-void x86_vec_fp_run(struct x86_cpu *cpu, const struct x86_op *op, struct x86_vec_fp *a)
+static void dot_product_stages(struct x86_cpu *cpu, const struct x86_op *op, const struct x86_vec_fp *whole,
+			       unsigned mnemonic);
+
+static void fp_checked(struct x86_cpu *cpu, const struct x86_op *op, struct x86_vec_fp *a, unsigned mnemonic)
 {
 	u32 guest = cpu->fpu.mxcsr;
 	u32 unmasked = ~(guest >> MXCSR_MASK_SHIFT) & FP_FLAGS;
@@ -259,15 +262,63 @@ void x86_vec_fp_run(struct x86_cpu *cpu, const struct x86_op *op, struct x86_vec
 		flags |= x86_vec_fp(&probe) & FP_UE;
 	}
 	if (unlikely(flags & unmasked)) {
+		if (!mnemonic)
+			mnemonic = x86_insn_row(op->row)->mnemonic;
+		dot_product_stages(cpu, op, a, mnemonic);
 		/* A pre-computation exception stops all elements before any result. */
 		if (flags & unmasked & FP_PRE_FLAGS)
 			flags &= FP_PRE_FLAGS;
 		else if (flags & unmasked & (FP_OE | FP_UE))
-			flags = x86_vec_post_flags(a, x86_insn_row(op->row)->mnemonic, op->vl, unmasked, flags);
+			flags = x86_vec_post_flags(a, mnemonic, op->vl, unmasked, flags);
 		cpu->fpu.mxcsr |= flags;
 		x86_simd_fault(cpu);
 	}
 	cpu->fpu.mxcsr |= flags;
+}
+
+static void stage(struct x86_cpu *cpu, const struct x86_op *op, struct x86_vec_fp *a, unsigned mnemonic)
+{
+	a->body = x86_vec_body(mnemonic, false)->y;
+	a->dst = a->s1;
+	fp_checked(cpu, op, a, mnemonic);
+}
+
+/*
+ * DPPS and DPPD multiply, add pairs and add these: each step faults by itself,
+ * before the flags of the next. Called when a fault is certain; a step that does
+ * not fault has only set its flags.
+ */
+static void dot_product_stages(struct x86_cpu *cpu, const struct x86_op *op, const struct x86_vec_fp *whole,
+			       unsigned mnemonic)
+{
+	bool dbl = mnemonic == ZYDIS_MNEMONIC_DPPD || mnemonic == ZYDIS_MNEMONIC_VDPPD;
+	struct x86_ymm s1 = { 0 }, s2 = { 0 };
+	struct x86_vec_fp a = { .s1 = &s1, .s2 = &s2 };
+	const struct x86_vec_body *b;
+	unsigned imm;
+
+	if (!dbl && mnemonic != ZYDIS_MNEMONIC_DPPS && mnemonic != ZYDIS_MNEMONIC_VDPPS)
+		return;
+	b = x86_vec_body(mnemonic, true);
+	imm = (unsigned)((const u8 *)whole->body - (const u8 *)(op->vl == 32 ? b->y : b->x)) / 8;
+	memcpy(&s1, whole->s1, op->vl);
+	memcpy(&s2, whole->s2, op->vl);
+	for (unsigned i = 0; i < 8; i++) {
+		if (imm >> (dbl ? 4 + (i >> 1 & 1) : 4 + (i & 3)) & 1)
+			continue;
+		s1.d[i] = s2.d[i] = 0;
+	}
+	stage(cpu, op, &a, dbl ? ZYDIS_MNEMONIC_VMULPD : ZYDIS_MNEMONIC_VMULPS);
+	s1 = s2 = a.out;
+	stage(cpu, op, &a, dbl ? ZYDIS_MNEMONIC_VHADDPD : ZYDIS_MNEMONIC_VHADDPS);
+	s1 = s2 = a.out;
+	if (!dbl)
+		stage(cpu, op, &a, ZYDIS_MNEMONIC_VHADDPS);
+}
+
+void x86_vec_fp_run(struct x86_cpu *cpu, const struct x86_op *op, struct x86_vec_fp *a)
+{
+	fp_checked(cpu, op, a, 0);
 }
 
 /* ---- Handlers by operand shape ---- */
