@@ -15,6 +15,7 @@
 #include "silicon/x86/flags.h"
 #include "silicon/x86/mmu/mem.h"
 #include "silicon/x86/model/model.h"
+#include "silicon/x86/sys/sys.h"
 
 static pthread_mutex_t list_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct x86_cpu *list;
@@ -161,7 +162,7 @@ void x86_set_state(struct x86_cpu *cpu, const struct x86_state *s)
 	x86_update_mode(cpu);
 	x86_tlb_switch(cpu);
 	x86_tlb_flush_all(cpu);
-	x86_tlb_watch_update(cpu);
+	x86_debug_update(cpu);
 }
 
 void x86_code_changed(struct x86_cpu *cpu)
