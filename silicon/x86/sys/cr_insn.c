@@ -104,9 +104,9 @@ static void op_smsw(struct x86_cpu *cpu, const struct x86_op *op)
 	set_rm16(cpu, op, x86_guest_cr0(cpu));
 }
 
-x86_fn *x86_sel_clts(const struct x86_dec *d, struct x86_op *op) { return op_clts; }
+x86_fn *x86_sel_clts(const struct x86_dec *d, struct x86_op *op) { return mid_block(op, op_clts); }
 x86_fn *x86_sel_lmsw(const struct x86_dec *d, struct x86_op *op) { return op_lmsw; }
-x86_fn *x86_sel_smsw(const struct x86_dec *d, struct x86_op *op) { return op_smsw; }
+x86_fn *x86_sel_smsw(const struct x86_dec *d, struct x86_op *op) { return mid_block(op, op_smsw); }
 
 /* ---- Debug registers ---- */
 

@@ -55,8 +55,8 @@ static void op_sidt(struct x86_cpu *cpu, const struct x86_op *op) { store_table(
 
 x86_fn *x86_sel_lgdt(const struct x86_dec *d, struct x86_op *op) { return op_lgdt; }
 x86_fn *x86_sel_lidt(const struct x86_dec *d, struct x86_op *op) { return op_lidt; }
-x86_fn *x86_sel_sgdt(const struct x86_dec *d, struct x86_op *op) { return op_sgdt; }
-x86_fn *x86_sel_sidt(const struct x86_dec *d, struct x86_op *op) { return op_sidt; }
+x86_fn *x86_sel_sgdt(const struct x86_dec *d, struct x86_op *op) { return mid_block(op, op_sgdt); }
+x86_fn *x86_sel_sidt(const struct x86_dec *d, struct x86_op *op) { return mid_block(op, op_sidt); }
 
 /* ---- LDTR and TR ---- */
 
@@ -136,8 +136,8 @@ static void op_str(struct x86_cpu *cpu, const struct x86_op *op)
 
 x86_fn *x86_sel_lldt(const struct x86_dec *d, struct x86_op *op) { return op_lldt; }
 x86_fn *x86_sel_ltr(const struct x86_dec *d, struct x86_op *op) { return op_ltr; }
-x86_fn *x86_sel_sldt(const struct x86_dec *d, struct x86_op *op) { return op_sldt; }
-x86_fn *x86_sel_str(const struct x86_dec *d, struct x86_op *op) { return op_str; }
+x86_fn *x86_sel_sldt(const struct x86_dec *d, struct x86_op *op) { return mid_block(op, op_sldt); }
+x86_fn *x86_sel_str(const struct x86_dec *d, struct x86_op *op) { return mid_block(op, op_str); }
 
 /* ---- Questions about a selector: the answer is ZF, never a fault ---- */
 
@@ -224,8 +224,8 @@ static void op_arpl(struct x86_cpu *cpu, const struct x86_op *op)
 	flags_set_zf(cpu, false);
 }
 
-x86_fn *x86_sel_lar(const struct x86_dec *d, struct x86_op *op) { return op_lar; }
-x86_fn *x86_sel_lsl(const struct x86_dec *d, struct x86_op *op) { return op_lsl; }
-x86_fn *x86_sel_verr(const struct x86_dec *d, struct x86_op *op) { return op_verr; }
-x86_fn *x86_sel_verw(const struct x86_dec *d, struct x86_op *op) { return op_verw; }
+x86_fn *x86_sel_lar(const struct x86_dec *d, struct x86_op *op) { return mid_block(op, op_lar); }
+x86_fn *x86_sel_lsl(const struct x86_dec *d, struct x86_op *op) { return mid_block(op, op_lsl); }
+x86_fn *x86_sel_verr(const struct x86_dec *d, struct x86_op *op) { return mid_block(op, op_verr); }
+x86_fn *x86_sel_verw(const struct x86_dec *d, struct x86_op *op) { return mid_block(op, op_verw); }
 x86_fn *x86_sel_arpl(const struct x86_dec *d, struct x86_op *op) { return op_arpl; }

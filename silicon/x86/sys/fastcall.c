@@ -85,10 +85,13 @@ static void op_sysret(struct x86_cpu *cpu, const struct x86_op *op)
 		cpu->slow |= X86_SLOW_DB_PENDING;
 	}
 	load_flat_cs(cpu, (u16)((to64 ? sel + 16 : sel) | 3), 3, to64);
-	if (x86_is_amd(cpu))
+	if (x86_is_amd(cpu)) {
+		/* The hidden part stays, but for the DPL, in which our state keeps the CPL. */
 		cpu->seg[X86_SS].sel = (u16)((sel + 8) | 3);
-	else
+		cpu->seg[X86_SS].ar |= 3u << X86_AR_DPL_SHIFT;
+	} else {
 		load_flat_ss(cpu, (u16)((sel + 8) | 3), 3);
+	}
 	x86_update_mode(cpu);
 	far_goto(cpu, target);
 }
@@ -185,10 +188,10 @@ static void op_wrgsbase(struct x86_cpu *cpu, const struct x86_op *op) { write_ba
 static x86_fn *base_insn(struct x86_op *op, x86_fn *fn)
 {
 	op->osize = op->flags & X86_OP_REXW ? 8 : 4;
-	return fn;
+	return mid_block(op, fn);
 }
 
-x86_fn *x86_sel_swapgs(const struct x86_dec *d, struct x86_op *op) { return op_swapgs; }
+x86_fn *x86_sel_swapgs(const struct x86_dec *d, struct x86_op *op) { return mid_block(op, op_swapgs); }
 x86_fn *x86_sel_rdfsbase(const struct x86_dec *d, struct x86_op *op) { return base_insn(op, op_rdfsbase); }
 x86_fn *x86_sel_rdgsbase(const struct x86_dec *d, struct x86_op *op) { return base_insn(op, op_rdgsbase); }
 x86_fn *x86_sel_wrfsbase(const struct x86_dec *d, struct x86_op *op) { return base_insn(op, op_wrfsbase); }

@@ -9,8 +9,8 @@
 void x86_check_io(struct x86_cpu *cpu, u16 port, unsigned size)
 {
 	const struct x86_segment *tr = &cpu->seg[X86_TR];
+	u64 mask = x86_lma(cpu) ? ~0ull : 0xffffffff, bits;
 	unsigned map;
-	u64 at, bits;
 
 	if (!(cpu->cr0 & CR0_PE))
 		return;
@@ -19,12 +19,11 @@ void x86_check_io(struct x86_cpu *cpu, u16 port, unsigned size)
 		return;
 	if ((tr->ar & X86_AR_UNUSABLE) || (tr->ar & X86_AR_TYPE) < TYPE_TSS_AVAIL || tr->limit < 103)
 		x86_gp0(cpu);
-	map = (unsigned)x86_sys_load(cpu, tr->base + 102, 2);
+	map = (unsigned)x86_sys_load(cpu, (tr->base + 102) & mask, 2);
 	/* Two bytes are read wherever the bits lie: the map ends with a byte of ones. */
 	if (map + port / 8 + 1 > tr->limit)
 		x86_gp0(cpu);
-	at = tr->base + map + port / 8;
-	bits = x86_sys_load(cpu, x86_lma(cpu) ? at : (u32)at, 2);
+	bits = x86_sys_load(cpu, (tr->base + map + port / 8) & mask, 2);
 	if (bits >> port % 8 & ((1u << size) - 1))
 		x86_gp0(cpu);
 }

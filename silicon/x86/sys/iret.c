@@ -177,6 +177,7 @@ static void op_iret(struct x86_cpu *cpu, const struct x86_op *op)
 		desc_set_accessed(cpu, &cs);
 		stk_release(cpu, 3 * size);
 		far_load_cs(cpu, &cs, sel, rpl);
+		x86_update_mode(cpu);
 	} else {
 		sp = stk_peek(cpu, 3 * size, size);
 		ss_sel = (u16)stk_peek(cpu, 4 * size, size);
@@ -185,7 +186,6 @@ static void op_iret(struct x86_cpu *cpu, const struct x86_op *op)
 		far_return_outer(cpu, &cs, sel, &ss, ss_sel, sp);
 	}
 	iret_flags(cpu, flags, mask, size);
-	x86_update_mode(cpu);
 	far_goto(cpu, rip);
 }
 

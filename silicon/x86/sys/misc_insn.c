@@ -108,11 +108,11 @@ static void op_rdpmc(struct x86_cpu *cpu, const struct x86_op *op)
 }
 
 x86_fn *x86_sel_cpuid(const struct x86_dec *d, struct x86_op *op) { return op_cpuid; }
-x86_fn *x86_sel_rdmsr(const struct x86_dec *d, struct x86_op *op) { return op_rdmsr; }
+x86_fn *x86_sel_rdmsr(const struct x86_dec *d, struct x86_op *op) { return mid_block(op, op_rdmsr); }
 x86_fn *x86_sel_wrmsr(const struct x86_dec *d, struct x86_op *op) { return op_wrmsr; }
-x86_fn *x86_sel_rdtsc(const struct x86_dec *d, struct x86_op *op) { return op_rdtsc; }
-x86_fn *x86_sel_rdtscp(const struct x86_dec *d, struct x86_op *op) { return op_rdtscp; }
-x86_fn *x86_sel_rdpid(const struct x86_dec *d, struct x86_op *op) { return op_rdpid; }
+x86_fn *x86_sel_rdtsc(const struct x86_dec *d, struct x86_op *op) { return mid_block(op, op_rdtsc); }
+x86_fn *x86_sel_rdtscp(const struct x86_dec *d, struct x86_op *op) { return mid_block(op, op_rdtscp); }
+x86_fn *x86_sel_rdpid(const struct x86_dec *d, struct x86_op *op) { return mid_block(op, op_rdpid); }
 x86_fn *x86_sel_rdpmc(const struct x86_dec *d, struct x86_op *op) { return op_rdpmc; }
 
 /* ---- HLT, PAUSE, caches ---- */
@@ -193,8 +193,8 @@ static void op_stac(struct x86_cpu *cpu, const struct x86_op *op) { set_ac(cpu, 
 
 x86_fn *x86_sel_cli(const struct x86_dec *d, struct x86_op *op) { return op_cli; }
 x86_fn *x86_sel_sti(const struct x86_dec *d, struct x86_op *op) { return op_sti; }
-x86_fn *x86_sel_clac(const struct x86_dec *d, struct x86_op *op) { return op_clac; }
-x86_fn *x86_sel_stac(const struct x86_dec *d, struct x86_op *op) { return op_stac; }
+x86_fn *x86_sel_clac(const struct x86_dec *d, struct x86_op *op) { return mid_block(op, op_clac); }
+x86_fn *x86_sel_stac(const struct x86_dec *d, struct x86_op *op) { return mid_block(op, op_stac); }
 
 /* ---- TLB ---- */
 
@@ -276,7 +276,7 @@ static void op_wrpkru(struct x86_cpu *cpu, const struct x86_op *op)
 	x86_set_pkru(cpu, (u32)cpu->gpr[X86_RAX]);
 }
 
-x86_fn *x86_sel_rdpkru(const struct x86_dec *d, struct x86_op *op) { return op_rdpkru; }
+x86_fn *x86_sel_rdpkru(const struct x86_dec *d, struct x86_op *op) { return mid_block(op, op_rdpkru); }
 x86_fn *x86_sel_wrpkru(const struct x86_dec *d, struct x86_op *op) { return op_wrpkru; }
 
 /* ---- INT ---- */

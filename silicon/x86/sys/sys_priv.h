@@ -60,7 +60,17 @@ static inline void flags_set_zf(struct x86_cpu *cpu, bool zf)
 	x86_set_arith(cpu, (x86_get_arith(cpu) & ~RFLAGS_ZF) | (zf ? RFLAGS_ZF : 0));
 }
 
-/* ---- Operands of system instructions ---- */
+/* ---- Selectors and operands of system instructions ---- */
+
+/*
+ * decode/ ends a block at every system instruction. This one changes nothing that
+ * the rest of a block depends on (mode, RIP, translations of code).
+ */
+static inline x86_fn *mid_block(struct x86_op *op, x86_fn *fn)
+{
+	op->flags &= (u16)~X86_OP_END;
+	return fn;
+}
 
 /* Store to a register of 2, 4 (zero-extended) or 8 bytes. */
 static inline void set_gpr(struct x86_cpu *cpu, unsigned r, u64 v, unsigned size)
