@@ -23,9 +23,10 @@ bool hv_vcpu_has_events(struct hv_vcpu *v)
 
 	if (v->lapic && hv_lapic_has_events(v))
 		return true;
-	if (hv_test_request(v, HV_REQ_UNHALT))
+	/* KVM_HC_KICK_CPU wakes whatever IF says; it stays until the halt has ended. */
+	if (requests & (BIT(HV_REQ_UNHALT) | BIT(HV_REQ_TRIPLE_FAULT) | BIT(HV_REQ_VM_DEAD)))
 		return true;
-	if (x->exception.pending || (requests & (BIT(HV_REQ_TRIPLE_FAULT) | BIT(HV_REQ_VM_DEAD))))
+	if (x->exception.pending)
 		return true;
 	/*
 	 * Our rule: with BLOCKIRQ a halted guest stays halted, since nothing that would
@@ -97,6 +98,7 @@ static int wait_runnable(struct hv_vcpu *v)
 	state = atomic_load(&v->mp_state);
 	if (state == KVM_MP_STATE_HALTED && hv_vcpu_has_events(v)) {
 		hv_stat_inc(v, HV_STAT_halt_wakeup);
+		hv_test_request(v, HV_REQ_UNHALT);
 		atomic_store(&v->mp_state, KVM_MP_STATE_RUNNABLE);
 		hv_set_request(v, HV_REQ_EVENT);
 	} else if (v->lapic && hv_lapic_has_events(v)) {

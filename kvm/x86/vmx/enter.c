@@ -147,7 +147,6 @@ static int serve_requests(struct hv_vcpu *v)
 	/* No EOI-exit bitmap and no APIC-access page without APIC virtualization. */
 	hv_test_request(v, HV_REQ_SCAN_IOAPIC);
 	hv_test_request(v, HV_REQ_APIC_PAGE_RELOAD);
-	hv_test_request(v, HV_REQ_UNHALT);
 	hv_test_request(v, HV_REQ_IMMEDIATE_EXIT);
 	return 1;
 }
@@ -240,7 +239,7 @@ int hv_vmx_run(struct hv_vcpu *v)
 		hv_steal_poll(v);
 	}
 	if (unlikely(atomic_load_explicit(&v->requests, memory_order_relaxed) &
-		     ~(1ull << HV_REQ_EVENT))) {
+		     ~(BIT(HV_REQ_EVENT) | BIT(HV_REQ_UNHALT)))) {
 		r = serve_requests(v);
 		if (r <= 0)
 			return r;
@@ -264,7 +263,8 @@ int hv_vmx_run(struct hv_vcpu *v)
 
 	/* Publish first, look second: vcpu.h has the other half of the handshake. */
 	atomic_store(&v->mode, HV_IN_GUEST);
-	if (atomic_load(&v->requests) || atomic_load_explicit(&v->signalled, memory_order_relaxed)) {
+	if ((atomic_load(&v->requests) & ~BIT(HV_REQ_UNHALT)) ||
+	    atomic_load_explicit(&v->signalled, memory_order_relaxed)) {
 		atomic_store(&v->mode, HV_OUTSIDE_GUEST);
 		hv_cancel_injection(v);
 		return 1;
