@@ -17,6 +17,8 @@ const char *kvm_node_default_model(void)
 
 int kvm_node_register(const char *model)
 {
+	int ret;
+
 	if (!model)
 		model = kvm_node_default_model();
 	if (!x86_model_find(model)) {
@@ -26,8 +28,9 @@ int kvm_node_register(const char *model)
 		fprintf(stderr, "\n");
 		return EXIT_USAGE;
 	}
-	if (uapi_register(model) < 0) {
-		fprintf(stderr, "userkvm: /dev/kvm is taken\n");
+	ret = uapi_register(model);
+	if (ret) {
+		fprintf(stderr, "userkvm: cannot set up /dev/kvm: %s\n", strerror(-ret));
 		return EXIT_ERROR;
 	}
 	return 0;

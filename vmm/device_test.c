@@ -323,8 +323,9 @@ static void drv_start(struct blk_drv *d, struct vmm *m, bool msix)
 	d->avail_idx = 0;
 	d->slot = find_slot(m, 0x10421af4);
 	d->regs = r = cfg_in(m, d->slot, PCI_BASE_ADDRESS_0, 4);
-	memset(m->mem.host + DESC, 0, 0x3000);
 	out(b, r + VIRTIO_PCI_COMMON_STATUS, 1, 0);
+	/* After the reset the device does not look at the rings any more. */
+	memset(m->mem.host + DESC, 0, 0x3000);
 	out(b, r + VIRTIO_PCI_COMMON_STATUS, 1, 3);
 	out(b, r + VIRTIO_PCI_COMMON_DFSELECT, 4, 1);
 	assert_int_equal(in(b, r + VIRTIO_PCI_COMMON_DF, 4) & 1, 1);

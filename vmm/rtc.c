@@ -93,7 +93,8 @@ static void load_time(struct rtc *r, s64 ns)
 	r->cmos[RTC_WDAY] = encode(r, tm.tm_wday + 1);
 	r->cmos[RTC_MDAY] = encode(r, tm.tm_mday);
 	r->cmos[RTC_MONTH] = encode(r, tm.tm_mon + 1);
-	r->cmos[RTC_YEAR] = encode(r, tm.tm_year % 100);
+	/* MAX_SECONDS keeps the year positive. */
+	r->cmos[RTC_YEAR] = encode(r, (tm.tm_year + 1900) % 100);
 	r->cmos[RTC_CENTURY] = encode(r, (tm.tm_year + 1900) / 100);
 }
 
