@@ -132,7 +132,11 @@ static void test_simd_exceptions(void **state)
 		{ 0x59, tiny, half, one, one, 0x9780, X86_XM, 0x9790 },	/* FTZ is inactive then */
 		{ 0x59, tiny, half, one, one, 0x9f80, NF, 0x9fb0 },		/* FTZ: UE PE */
 		{ 0x59, den, two, one, one, 0x1fc0, NF, 0x1fc0 },		/* DAZ: no DE */
-		{ 0x58, snan, one, one, one, 0x1f00, X86_XM, 0x1f01 },	/* addps: IE */
+		{ 0x59, max, two, one, one, 0x1b80, X86_XM, 0x1b88 },	/* OE unmasked: exact but for its exponent */
+		{ 0x59, max, max, one, one, 0x1b80, X86_XM, 0x1ba8 },
+		{ 0x59, tiny + 1, half, one, one, 0x1780, X86_XM, 0x1790 },	/* likewise UE */
+		{ 0x58, max, max, one, den, 0x1b80, X86_XM, 0x1baa },	/* addps: PE of the other element, DE */
+		{ 0x58, snan, one, one, one, 0x1f00, X86_XM, 0x1f01 },	/* IE */
 	};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
@@ -154,6 +158,14 @@ static void test_simd_exceptions(void **state)
 		if (got != NF)
 			assert_memory_equal(&before, &FPU.ymm[0], 32);
 	}
+	/* DPPS: the product's unmasked PE comes before the sum's DE. */
+	fake_reset();
+	FPU.ymm[0].d[0] = FPU.ymm[1].d[0] = 0x3f800001;
+	FPU.ymm[0].d[1] = 0x00000001;
+	FPU.ymm[1].d[1] = one;
+	FPU.mxcsr = 0x0e80;
+	assert_int_equal(FAKE_RUN(NULL, 0x66, 0x0f, 0x3a, 0x40, 0xc1, 0x11), X86_XM);
+	assert_int_equal(FPU.mxcsr, 0x0ea0);
 	/* Without CR4.OSXMMEXCPT the same is #UD. */
 	fake_reset();
 	FPU.mxcsr = 0x1d80;

@@ -164,14 +164,16 @@ static void load_at(struct x86_cpu *cpu, unsigned seg, u64 lin, struct x86_ymm *
 
 static void store_at(struct x86_cpu *cpu, unsigned seg, u64 lin, const void *v, unsigned size)
 {
-	const struct x86_ymm *y = v;
+	u64 low = 0;
 	void *p;
 
+	if (size <= 8)
+		memcpy(&low, v, size);
 	switch (size) {
-	case 1: x86_store8(cpu, seg, lin, y->b[0]); return;
-	case 2: x86_store16(cpu, seg, lin, y->w[0]); return;
-	case 4: x86_store32(cpu, seg, lin, y->d[0]); return;
-	case 8: x86_store64(cpu, seg, lin, y->q[0]); return;
+	case 1: x86_store8(cpu, seg, lin, (u8)low); return;
+	case 2: x86_store16(cpu, seg, lin, (u16)low); return;
+	case 4: x86_store32(cpu, seg, lin, (u32)low); return;
+	case 8: x86_store64(cpu, seg, lin, low); return;
 	}
 	p = x86_hit_write(cpu, lin, size);
 	if (unlikely(!p))
