@@ -44,6 +44,7 @@ struct x86_op {
 #define X86_OP_END (1u << 7)	/* ends a block: set by decode/ from the row or a selector */
 #define X86_OP_OSZ (1u << 8)	/* 66 prefix present */
 #define X86_OP_SEGOVR (1u << 9)	/* an effective segment override was given */
+#define X86_OP_FLAT (1u << 10)	/* 64-bit mode and address, not FS or GS: effective = linear address */
 
 /*
  * Byte registers: r < 16 = low byte of GPR r; 0x10 | (0..3) = AH CH DH BH.

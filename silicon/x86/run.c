@@ -21,9 +21,9 @@
 #define GO_ON (-1)
 #define VM_EXIT (-2)
 
-static inline void execute(struct x86_cpu *cpu, const struct x86_op *op, const struct x86_op *end)
+static inline void execute(struct x86_cpu *cpu, u64 rip, const struct x86_op *op, const struct x86_op *end)
 {
-	u64 rip = cpu->rip, mask = cpu->ip_mask;
+	u64 mask = cpu->ip_mask;
 	const struct x86_op *first = op;
 
 	cpu->op_first = op;
@@ -40,11 +40,9 @@ static inline void execute(struct x86_cpu *cpu, const struct x86_op *op, const s
 	cpu->rip = cpu->gpr[X86_REG_NEXT_RIP];
 }
 
-static inline void execute_block(struct x86_cpu *cpu)
+static inline void execute_block(struct x86_cpu *cpu, u64 rip, const struct x86_block *b)
 {
-	const struct x86_block *b = x86_block_lookup(cpu);
-
-	execute(cpu, b->op, b->op + b->nr_ops);
+	execute(cpu, rip, b->op, b->op + b->nr_ops);
 }
 
 /* Can a whole block be executed, apart from events? */
@@ -58,7 +56,7 @@ static inline void execute_one(struct x86_cpu *cpu)
 	const struct x86_op *op;
 
 	op = x86_near_cs_limit(cpu) ? x86_decode_single(cpu) : x86_block_lookup(cpu)->op;
-	execute(cpu, op, op + 1);
+	execute(cpu, cpu->rip, op, op + 1);
 }
 
 /* GO_ON or a result of x86_run(). */
@@ -88,7 +86,7 @@ static int slow_step(struct x86_cpu *cpu)
 		x86_after_insn(cpu);
 	} else if (fast_possible(cpu)) {
 		/* An event that cannot be delivered now stays pending and must not stop progress. */
-		execute_block(cpu);
+		execute_block(cpu, cpu->rip, x86_block_lookup(cpu));
 	} else {
 		execute_one(cpu);
 	}
@@ -120,18 +118,35 @@ static int unwound(struct x86_cpu *cpu)
 	BUG();
 }
 
-static int loop(struct x86_cpu *cpu)
+/* cpu->events and cpu->slow, in one load. */
+static inline bool must_look(const struct x86_cpu *cpu)
 {
+	_Static_assert(offsetof(struct x86_cpu, slow) == offsetof(struct x86_cpu, events) + 4 &&
+		       offsetof(struct x86_cpu, events) % 8 == 0, "one aligned word");
+	return __atomic_load_n((const u64 *)&cpu->events, __ATOMIC_RELAXED) != 0;
+}
+
+/* Not inlined: in a function with sigsetjmp() nothing stays in a register. */
+static __attribute__((noinline)) int loop(struct x86_cpu *cpu)
+{
+	struct x86_block *b = NULL;	/* executed last, as long as links are of use */
+
 	for (;;) {
-		if (unlikely(atomic_load_explicit(&cpu->events, memory_order_relaxed) | cpu->slow) ||
-		    !fast_possible(cpu)) {
+		u64 rip = cpu->rip;
+
+		if (unlikely(must_look(cpu)) || !fast_possible(cpu)) {
 			int r = slow_step(cpu);
 
 			if (r != GO_ON)
 				return r;
-		} else {
-			execute_block(cpu);
+			b = NULL;
+			continue;
 		}
+		if (likely(b && x86_in_64(cpu)))
+			b = x86_block_follow(cpu, b, &rip);
+		else
+			b = x86_block_lookup(cpu);
+		execute_block(cpu, rip, b);
 	}
 }
 

@@ -20,6 +20,7 @@
 #define MAX_INSN 15
 #define MAX_BYTES (X86_BLOCK_MAX_BYTES - MAX_INSN)	/* no instruction starts behind it */
 #define GEN_SHIFT 40
+#define FIRST_GEN (1ull << GEN_SHIFT)
 #define NO_PAGE (~0ull)
 #define DEAD (~0ull)		/* sequence word that never occurs: other jump entries may lead here */
 
@@ -27,6 +28,7 @@
 struct itlb {
 	u64 lin;
 	u64 key;
+	u64 gen;
 	u64 spa;
 	const u8 *host;
 	u64 stamp;
@@ -36,7 +38,7 @@ struct x86_decode {
 	struct x86_jumps jumps;		/* first: decode.h */
 	struct itlb itlb[1u << ITLB_BITS];
 	struct x86_block *hash[1u << HASH_BITS];
-	u64 fetch_gen;			/* of the ITLB, as jumps.gen */
+	u64 fetch_gen;			/* of the ITLB */
 	u64 stamp;
 	u64 changed;			/* stamp of the last x86_decode_recheck() */
 	u8 *arena;
@@ -61,8 +63,8 @@ int x86_decode_new(struct x86_cpu *cpu)
 		return -1;
 	}
 	cpu->decode = d;
-	/* Generation 0 is never current: zeroed entries match nothing. */
-	x86_decode_flush(cpu);
+	d->jumps.gen = FIRST_GEN;
+	d->fetch_gen = 1;
 	return 0;
 }
 
@@ -75,13 +77,11 @@ void x86_decode_free(struct x86_cpu *cpu)
 	cpu->decode = NULL;
 }
 
+/* After 2^24 times the generation stays 0, which matches nothing, until x86_block_find() starts anew. */
 static void forget_jumps(struct x86_decode *d)
 {
-	d->jumps.gen += 1ull << GEN_SHIFT;
-	if (d->jumps.gen == 0) {
-		memset(d->jumps.jump, 0, sizeof(d->jumps.jump));
-		d->jumps.gen = 1ull << GEN_SHIFT;
-	}
+	if (d->jumps.gen)
+		d->jumps.gen += 1ull << GEN_SHIFT;
 }
 
 void x86_decode_flush(struct x86_cpu *cpu)
@@ -91,11 +91,7 @@ void x86_decode_flush(struct x86_cpu *cpu)
 	if (!d)
 		return;
 	forget_jumps(d);
-	d->fetch_gen += 1ull << GEN_SHIFT;
-	if (d->fetch_gen == 0) {
-		memset(d->itlb, 0, sizeof(d->itlb));
-		d->fetch_gen = 1ull << GEN_SHIFT;
-	}
+	d->fetch_gen++;
 }
 
 void x86_decode_recheck(struct x86_cpu *cpu)
@@ -135,15 +131,15 @@ static bool same_code(const u8 *a, const u8 *mem, unsigned n)
 static struct itlb *fetch(struct x86_cpu *cpu, u64 lin)
 {
 	struct x86_decode *d = cpu->decode;
-	u64 page = lin & PAGE_MASK, key = x86_code_key(cpu, d->fetch_gen);
+	u64 page = lin & PAGE_MASK, key = x86_code_key(cpu, 0);
 	struct itlb *e = &d->itlb[(lin >> PAGE_SHIFT) & ((1u << ITLB_BITS) - 1)];
 
-	if (e->lin != page || e->key != key) {
+	if (e->lin != page || e->key != key || e->gen != d->fetch_gen) {
 		u64 spa;
 		const u8 *host = x86_fetch_page(cpu, lin, &spa);
 
-		*e = (struct itlb){ .lin = page, .key = key, .spa = spa & PAGE_MASK, .host = host,
-				    .stamp = ++d->stamp };
+		*e = (struct itlb){ .lin = page, .key = key, .gen = d->fetch_gen, .spa = spa & PAGE_MASK,
+				    .host = host, .stamp = ++d->stamp };
 	}
 	return e;
 }
@@ -207,13 +203,19 @@ static void observe(struct x86_cpu *cpu, struct x86_block *b, u64 spa)
 	} while (!x86_codepage_marked(spa));
 }
 
+/* Always ends with another generation: x86_block_follow() relies on it. */
 static void drop_all(struct x86_cpu *cpu)
 {
 	struct x86_decode *d = cpu->decode;
 
 	memset(d->hash, 0, sizeof(d->hash));
 	d->used = 0;
-	x86_decode_flush(cpu);
+	if (d->jumps.gen) {
+		forget_jumps(d);
+		return;
+	}
+	memset(d->jumps.jump, 0, sizeof(d->jumps.jump));
+	d->jumps.gen = FIRST_GEN;
 }
 
 static struct x86_block **bucket(struct x86_decode *d, u64 spa, u8 key)
@@ -313,7 +315,7 @@ static bool block_valid(struct x86_cpu *cpu, struct x86_block *b, const struct i
 
 	if (b->spa2 != NO_PAGE)
 		return crossing_valid(cpu, b, e, lin);
-	if (b->checked >= max(e->stamp, cpu->decode->changed) && (b->seen == atomic_load(b->seq) || x86_block_recheck(cpu, b)))
+	if (b->checked >= max(e->stamp, cpu->decode->changed) && x86_block_fresh(cpu, b))
 		return true;
 	/* Compare the bytes, with fresh sequence numbers taken first. */
 	observe(cpu, &now, b->spa);
@@ -325,7 +327,7 @@ static bool block_valid(struct x86_cpu *cpu, struct x86_block *b, const struct i
 	return true;
 }
 
-const struct x86_block *x86_block_find(struct x86_cpu *cpu)
+struct x86_block *x86_block_find(struct x86_cpu *cpu)
 {
 	struct x86_decode *d = cpu->decode;
 	u64 lin = (cpu->seg_base[X86_CS] + cpu->rip) & cpu->lin_mask;
@@ -333,6 +335,8 @@ const struct x86_block *x86_block_find(struct x86_cpu *cpu)
 	const struct itlb *e;
 	u64 spa;
 
+	if (unlikely(!d->jumps.gen))
+		drop_all(cpu);
 	check_fetch(cpu);
 	e = fetch(cpu, lin);
 	spa = e->spa + (lin & ~PAGE_MASK);

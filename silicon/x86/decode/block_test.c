@@ -195,6 +195,23 @@ static void test_arena(void **state)
 	assert_int_equal(cpu->gpr[X86_RCX], 0);
 }
 
+/* The flush generation wraps: nothing from before may match again. */
+static void test_generation_wrap(void **state)
+{
+	struct x86_jumps *j = (struct x86_jumps *)cpu->decode;
+
+	test_mode(cpu, X86_MODE_64, 8);
+	code(T_CODE, "b8 01 00 00 00 f4");
+	j->gen = 0xfffffeull << 40;
+	for (unsigned i = 1; i < 6; i++) {
+		test_mem(T_CODE)[1] = (u8)i;
+		x86_tlb_flush_all(cpu);
+		go(T_CODE);
+		assert_int_equal(cpu->gpr[X86_RAX], i);
+		assert_true(j->gen != 0);
+	}
+}
+
 /* ---- Two processors ---- */
 
 static void *run_thread(void *arg)
@@ -294,6 +311,7 @@ int main(void)
 		cmocka_unit_test(test_modes),
 		cmocka_unit_test(test_cs_limit),
 		cmocka_unit_test(test_arena),
+		cmocka_unit_test(test_generation_wrap),
 		cmocka_unit_test(test_cross_modifying),
 		cmocka_unit_test(test_handshakes),
 	};

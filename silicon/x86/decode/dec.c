@@ -243,6 +243,8 @@ static void extract(const struct x86_dec *d, struct x86_op *op)
 		else
 			memory(d, op, e);
 	}
+	if (d->code_size == 8 && op->asize == 8 && op->seg != X86_FS && op->seg != X86_GS)
+		op->flags |= X86_OP_FLAT;
 	registers(d, op);
 	immediates(d, op);
 	if (in->meta.branch_type != ZYDIS_BRANCH_TYPE_NONE)

@@ -19,6 +19,15 @@
 #define X86_BLOCK_MAX_OPS 48
 #define X86_BLOCK_MAX_BYTES 255		/* so that a block touches at most three granules */
 
+struct x86_block;
+
+/* Where execution went from a block: valid while the key of the jump cache is the same. */
+struct x86_link {
+	u64 rip;
+	u64 key;
+	struct x86_block *to;
+};
+
 struct x86_block {
 	u64 spa;			/* of the first byte */
 	const _Atomic u64 *seq;		/* sequence word of its page ... */
@@ -30,6 +39,8 @@ struct x86_block {
 	u16 nr_ops;
 	u16 len;			/* in bytes; they are kept behind the ops */
 	u8 key;				/* mode and code size */
+	u8 next_link;			/* the one to replace */
+	struct x86_link link[2];
 	struct x86_op op[];
 };
 
@@ -43,7 +54,7 @@ struct x86_jump {
 
 /* Head of struct x86_decode, for the inline lookup. */
 struct x86_jumps {
-	u64 gen;			/* in bits 63:40 */
+	u64 gen;			/* in bits 63:40; 0: nothing matches */
 	struct x86_jump jump[1u << X86_JUMP_BITS];
 };
 
@@ -63,7 +74,7 @@ void x86_decode_flush(struct x86_cpu *cpu);
 void x86_decode_recheck(struct x86_cpu *cpu);
 
 /* The block at cpu->rip after a miss in the jump cache. Raises fetch faults. */
-const struct x86_block *x86_block_find(struct x86_cpu *cpu);
+struct x86_block *x86_block_find(struct x86_cpu *cpu);
 /* The pages of @b were stored to: is it still good? */
 bool x86_block_recheck(struct x86_cpu *cpu, struct x86_block *b);
 
@@ -86,21 +97,56 @@ static inline unsigned x86_jump_index(u64 lin)
 	return (unsigned)(lin ^ lin >> X86_JUMP_BITS) & ((1u << X86_JUMP_BITS) - 1);
 }
 
+/* Has no store hit @b, as far as its page's sequence word tells? */
+static inline bool x86_block_fresh(struct x86_cpu *cpu, struct x86_block *b)
+{
+	return likely(b->seen == atomic_load_explicit(b->seq, memory_order_acquire)) ||
+	       x86_block_recheck(cpu, b);
+}
+
 /* The block to execute at cpu->rip. */
-static inline const struct x86_block *x86_block_lookup(struct x86_cpu *cpu)
+static inline struct x86_block *x86_block_lookup(struct x86_cpu *cpu)
 {
 	const struct x86_jumps *js = (const struct x86_jumps *)cpu->decode;
 	u64 lin = (cpu->seg_base[X86_CS] + cpu->rip) & cpu->lin_mask;
 	const struct x86_jump *j = &js->jump[x86_jump_index(lin)];
 
-	if (likely(j->lin == lin && j->key == x86_code_key(cpu, js->gen))) {
-		struct x86_block *b = j->block;
-
-		if (likely(b->seen == atomic_load_explicit(b->seq, memory_order_acquire)) ||
-		    x86_block_recheck(cpu, b))
-			return b;
-	}
+	if (likely(j->lin == lin && j->key == x86_code_key(cpu, js->gen)) && x86_block_fresh(cpu, j->block))
+		return j->block;
 	return x86_block_find(cpu);
+}
+
+/*
+ * The block to execute after @prev, whose links remember where it went. 64-bit mode
+ * only: elsewhere the base of CS decides too. *@rip becomes the address as the link
+ * has it: the same value as cpu->rip, but known without waiting for the stores of
+ * the instructions before, which a branch prediction has then bridged.
+ */
+static inline struct x86_block *x86_block_follow(struct x86_cpu *cpu, struct x86_block *prev, u64 *rip)
+{
+	const struct x86_jumps *js = (const struct x86_jumps *)cpu->decode;
+	u64 key = x86_code_key(cpu, js->gen);
+	struct x86_block *b;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(prev->link); i++) {
+		struct x86_link *l = &prev->link[i];
+
+		if (l->rip == *rip && l->key == key) {
+			if (!x86_block_fresh(cpu, l->to))
+				break;
+			*rip = l->rip;
+			/* Keep the compiler from using the equal value instead. */
+			__asm__("" : "+r"(*rip));
+			return l->to;
+		}
+	}
+	b = x86_block_lookup(cpu);
+	/* Another key now: the arena was emptied, @prev may be gone. */
+	if (b->spa2 == ~0ull && x86_code_key(cpu, js->gen) == key) {
+		prev->link[prev->next_link & 1] = (struct x86_link){ *rip, key, b };
+		prev->next_link++;
+	}
+	return b;
 }
 
 /*

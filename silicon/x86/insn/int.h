@@ -68,21 +68,40 @@ static __inline_all void store_lin(struct x86_cpu *cpu, unsigned seg, u64 lin, u
 	}
 }
 
-/* The ModRM memory operand. */
+static __inline_all u64 flat_ea(const struct x86_cpu *cpu, const struct x86_op *op)
+{
+	return cpu->gpr[op->base] + (cpu->gpr[op->index] << op->scale) + (u64)(s64)op->disp;
+}
+
+/* Linear address of the ModRM memory operand. */
+static __inline_all u64 lin_read(struct x86_cpu *cpu, const struct x86_op *op, unsigned size)
+{
+	if (likely(op->flags & X86_OP_FLAT))
+		return flat_ea(cpu, op);
+	return x86_lin_read(cpu, op->seg, x86_ea(cpu, op), size);
+}
+
+static __inline_all u64 lin_write(struct x86_cpu *cpu, const struct x86_op *op, unsigned size)
+{
+	if (likely(op->flags & X86_OP_FLAT))
+		return flat_ea(cpu, op);
+	return x86_lin_write(cpu, op->seg, x86_ea(cpu, op), size);
+}
+
 static __inline_all u64 load_mem(struct x86_cpu *cpu, const struct x86_op *op, unsigned size)
 {
-	return load_lin(cpu, op->seg, x86_lin_read(cpu, op->seg, x86_ea(cpu, op), size), size);
+	return load_lin(cpu, op->seg, lin_read(cpu, op, size), size);
 }
 
 static __inline_all void store_mem(struct x86_cpu *cpu, const struct x86_op *op, u64 v, unsigned size)
 {
-	store_lin(cpu, op->seg, x86_lin_write(cpu, op->seg, x86_ea(cpu, op), size), v, size);
+	store_lin(cpu, op->seg, lin_write(cpu, op, size), v, size);
 }
 
 static __inline_all u64 rmw_mem(struct x86_cpu *cpu, const struct x86_op *op, struct x86_rmw *m,
 				unsigned size)
 {
-	return x86_rmw(cpu, m, op->seg, x86_lin_write(cpu, op->seg, x86_ea(cpu, op), size), size);
+	return x86_rmw(cpu, m, op->seg, lin_write(cpu, op, size), size);
 }
 
 /* ModRM.rm, register or memory. */

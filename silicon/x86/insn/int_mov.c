@@ -44,10 +44,7 @@ MOV_SIZE(2)
 MOV_SIZE(4)
 MOV_SIZE(8)
 
-/*
- * The most frequent 64-bit mode loads and stores: no index, 64-bit address. The
- * segment must be one that is flat in 64-bit mode and the limit checks are none.
- */
+/* The most frequent loads and stores of 64-bit mode: flat and without an index. */
 #define MOV_FAST(n) \
 	static void mov_rm_base_##n(struct x86_cpu *cpu, const struct x86_op *op) \
 	{ \
@@ -64,10 +61,9 @@ MOV_FAST(2)
 MOV_FAST(4)
 MOV_FAST(8)
 
-static bool is_simple_address(const struct x86_dec *d, const struct x86_op *op)
+static bool is_simple_address(const struct x86_op *op)
 {
-	return d->mode == X86_MODE_64 && op->asize == 8 && op->index == X86_REG_ZERO &&
-	       op->seg != X86_FS && op->seg != X86_GS;
+	return (op->flags & X86_OP_FLAT) && op->index == X86_REG_ZERO;
 }
 
 static x86_fn *select_moffs(const struct x86_dec *d, struct x86_op *op)
@@ -107,7 +103,7 @@ x86_fn *x86_sel_mov(const struct x86_dec *d, struct x86_op *op)
 		op->rm = op->reg;	/* B0..BF: the register is in the opcode */
 	}
 	if (op->flags & X86_OP_MEM) {
-		bool simple = is_simple_address(d, op);
+		bool simple = is_simple_address(op);
 
 		if (imm)
 			return by_size(mi, op->osize);
@@ -193,7 +189,7 @@ static void lea_8(struct x86_cpu *cpu, const struct x86_op *op) { set_reg(cpu, o
 
 static void lea_64_64(struct x86_cpu *cpu, const struct x86_op *op)
 {
-	cpu->gpr[op->reg] = cpu->gpr[op->base] + (cpu->gpr[op->index] << op->scale) + (u64)(s64)op->disp;
+	cpu->gpr[op->reg] = flat_ea(cpu, op);
 }
 
 x86_fn *x86_sel_lea(const struct x86_dec *d, struct x86_op *op)
