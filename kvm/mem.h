@@ -49,7 +49,11 @@ enum hv_fault hv_mmu_fault(struct hv_vcpu *v, u64 gpa, u64 qual);
 enum hv_fault hv_mmu_misconfig(struct hv_vcpu *v, u64 gpa);
 /* The silicon reported a bus error at simulated physical address @spa. */
 enum hv_fault hv_mmu_bus_error(struct hv_vcpu *v, u64 spa);
-/* EPTP for the next entry in address space @as_id (loads a root); 0 = out of memory. */
+/*
+ * EPTP for the next entry in address space @as_id (loads a root); 0 = out of
+ * memory. A root that was not in force before sets HV_REQ_TLB_FLUSH, so call
+ * this before that is served.
+ */
 u64 hv_mmu_load(struct hv_vcpu *v, unsigned as_id);
 /* Exit 62 and at dirty-log collection: drain the PML buffer (PML address and index in the VMCS). */
 void hv_mmu_flush_pml(struct hv_vcpu *v);

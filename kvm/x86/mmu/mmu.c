@@ -125,6 +125,11 @@ u64 hv_mmu_load(struct hv_vcpu *v, unsigned as_id)
 			tdp_put_root(m->root);
 		m->root = root;
 		m->as_id = as_id;
+		/*
+		 * The processor may hold translations of this EPTP: from the last time, when
+		 * flushes were for another root, or of a dead root that had the same page.
+		 */
+		hv_set_request(v, HV_REQ_TLB_FLUSH);
 	}
 	return (u64)tdp_entries(m->root) | EPTP_FLAGS;
 }

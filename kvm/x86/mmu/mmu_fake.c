@@ -148,10 +148,10 @@ again:
 /* Requests, as before an entry. */
 static void serve(struct fake_vcpu *f, unsigned as)
 {
-	u64 requests = atomic_exchange(&f->v.requests, 0), eptp = hv_mmu_load(&f->v, as);
+	u64 eptp = hv_mmu_load(&f->v, as);
 
 	BUG_ON(!eptp);
-	if ((requests >> HV_REQ_TLB_FLUSH & 1) || eptp != f->eptp) {
+	if (atomic_exchange(&f->v.requests, 0) >> HV_REQ_TLB_FLUSH & 1) {
 		memset(f->tlb, 0xff, sizeof(f->tlb));
 		f->flushes++;
 	}

@@ -12,7 +12,7 @@
 #include "silicon/x86/sys/sys.h"
 #include "silicon/x86/vmx/intercept.h"
 
-struct fake fake;
+_Thread_local struct fake fake;
 
 #define POOL_PAGES 8192u
 static u8 *pool;

@@ -30,7 +30,7 @@ struct fake {
 	u64 apic_value;
 	bool apic_declines;		/* not virtualized, not exited: plain memory */
 };
-extern struct fake fake;
+extern _Thread_local struct fake fake;	/* one processor per thread */
 
 /* A processor in protected mode without paging; frees the previous one. */
 struct x86_cpu *fake_cpu(void);
