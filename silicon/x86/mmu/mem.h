@@ -50,9 +50,14 @@ static inline u64 x86_lin_write(struct x86_cpu *cpu, unsigned seg, u64 ea, unsig
 u64 x86_load_slow(struct x86_cpu *cpu, unsigned seg, u64 lin, unsigned size);
 void x86_store_slow(struct x86_cpu *cpu, unsigned seg, u64 lin, u64 val, unsigned size);
 
+static inline unsigned x86_tlb_index(u64 lin)
+{
+	return (lin >> PAGE_SHIFT ^ lin >> (PAGE_SHIFT + X86_TLB_BITS)) & (X86_TLB_SIZE - 1);
+}
+
 static inline struct x86_tlbe *x86_tlbe(struct x86_cpu *cpu, u64 lin)
 {
-	return &cpu->tlb[(lin >> PAGE_SHIFT ^ lin >> (PAGE_SHIFT + X86_TLB_BITS)) & (X86_TLB_SIZE - 1)];
+	return &cpu->tlb[x86_tlb_index(lin)];
 }
 
 /* Host pointer for a read (write) of @size bytes if the TLB allows it at once, else NULL. */
@@ -182,6 +187,26 @@ void x86_sys_store(struct x86_cpu *cpu, u64 lin, u64 val, unsigned size);
 bool x86_sys_cmpxchg(struct x86_cpu *cpu, u64 lin, u64 *old, u64 val, unsigned size);
 u64 x86_load_cpl(struct x86_cpu *cpu, unsigned seg, u64 lin, unsigned size, unsigned cpl);
 void x86_store_cpl(struct x86_cpu *cpu, unsigned seg, u64 lin, u64 val, unsigned size, unsigned cpl);
+
+/* x86_sys_load() and x86_store_cpl() of 8 bytes, inline where the TLB allows it at once. */
+static inline u64 x86_sys_load64(struct x86_cpu *cpu, u64 lin)
+{
+	const struct x86_tlbe *e = &cpu->tlbs[X86_MMU_KERNEL][x86_tlb_index(lin)];
+
+	if (likely(e->rtag == ((lin & PAGE_MASK) | cpu->tlb_ctx) && (lin & ~PAGE_MASK) + 8 <= PAGE_SIZE))
+		return __atomic_load_n((x86_mem_u64 *)(e->host + lin), __ATOMIC_RELAXED);
+	return x86_sys_load(cpu, lin, 8);
+}
+
+static inline void x86_store64_cpl(struct x86_cpu *cpu, unsigned seg, u64 lin, u64 val, unsigned cpl)
+{
+	struct x86_tlbe *e = &cpu->tlbs[cpl == 3 ? X86_MMU_USER : X86_MMU_KERNEL][x86_tlb_index(lin)];
+
+	if (likely(e->wtag == ((lin & PAGE_MASK) | cpu->tlb_ctx) && (lin & ~PAGE_MASK) + 8 <= PAGE_SIZE))
+		__atomic_store_n((x86_mem_u64 *)(e->host + lin), val, __ATOMIC_RELAXED);
+	else
+		x86_store_cpl(cpu, seg, lin, val, 8, cpl);
+}
 
 /*
  * Instruction fetch: host pointer to the page that holds linear address @lin

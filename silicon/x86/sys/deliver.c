@@ -125,8 +125,8 @@ static void deliver_long(struct x86_cpu *cpu, const struct event *e)
 
 	if (e->vector * 16u + 15 > cpu->idtr.limit)
 		gp_idt(cpu, e);
-	lo = x86_sys_load(cpu, cpu->idtr.base + e->vector * 16u, 8);
-	hi = x86_sys_load(cpu, cpu->idtr.base + e->vector * 16u + 8, 8);
+	lo = x86_sys_load64(cpu, cpu->idtr.base + e->vector * 16u);
+	hi = x86_sys_load64(cpu, cpu->idtr.base + e->vector * 16u + 8);
 	type = lo >> 40 & 0x1f;
 	if ((type != TYPE_INT && type != TYPE_TRAP) || (hi >> 40 & 0x1f))
 		gp_idt(cpu, e);
@@ -235,7 +235,7 @@ static void deliver_protected(struct x86_cpu *cpu, const struct event *e)
 
 	if (e->vector * 8u + 7 > cpu->idtr.limit)
 		gp_idt(cpu, e);
-	v = x86_sys_load(cpu, (u32)(cpu->idtr.base + e->vector * 8u), 8);
+	v = x86_sys_load64(cpu, (u32)(cpu->idtr.base + e->vector * 8u));
 	lo = (u32)v;
 	hi = (u32)(v >> 32);
 	switch (hi >> 8 & 0x1f) {

@@ -337,11 +337,22 @@ static bool row_exists(const struct x86_cpu *cpu, const struct msr_row *row)
 	       (row->vendor == FOR_BOTH || (row->vendor == FOR_AMD) == x86_is_amd(cpu));
 }
 
+/* Rows are sorted; the same index may have one per vendor. */
 static const struct msr_row *find_msr(const struct x86_cpu *cpu, u32 msr)
 {
-	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++)
-		if (msr >= rows[i].first && msr <= rows[i].last && row_exists(cpu, &rows[i]))
-			return &rows[i];
+	unsigned lo = 0, hi = ARRAY_SIZE(rows);
+
+	while (lo < hi) {
+		unsigned mid = (lo + hi) / 2;
+
+		if (rows[mid].last < msr)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	for (; lo < ARRAY_SIZE(rows) && rows[lo].first <= msr; lo++)
+		if (row_exists(cpu, &rows[lo]))
+			return &rows[lo];
 	return NULL;
 }
 

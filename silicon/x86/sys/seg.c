@@ -52,12 +52,12 @@ static bool read_bytes(struct x86_cpu *cpu, u16 sel, unsigned len, struct desc *
 		return false;
 	d->sel = sel;
 	d->lin = table_lin(cpu, base + off);
-	v = x86_sys_load(cpu, d->lin, 8);
+	v = x86_sys_load64(cpu, d->lin);
 	d->lo = (u32)v;
 	d->hi = (u32)(v >> 32);
 	d->base_hi = d->upper = 0;
 	if (len == 16) {
-		v = x86_sys_load(cpu, table_lin(cpu, d->lin + 8), 8);
+		v = x86_sys_load64(cpu, table_lin(cpu, d->lin + 8));
 		d->base_hi = (u32)v;
 		d->upper = (u32)(v >> 32);
 	}

@@ -47,7 +47,10 @@ void stk_push(struct x86_cpu *cpu, struct stk *s, u64 val, unsigned size)
 	if (s->flat) {
 		if (!x86_canonical(cpu, off) || !x86_canonical(cpu, off + size - 1))
 			x86_fault_code(cpu, X86_SS_FAULT, s->error);
-		x86_store_cpl(cpu, X86_SS, off, val, size, s->cpl);
+		if (size == 8)
+			x86_store64_cpl(cpu, X86_SS, off, val, s->cpl);
+		else
+			x86_store_cpl(cpu, X86_SS, off, val, size, s->cpl);
 	} else {
 		if (!in_limit(cpu, s, off, size))
 			x86_fault_code(cpu, X86_SS_FAULT, s->error);
@@ -92,6 +95,8 @@ static u64 tss_load(struct x86_cpu *cpu, unsigned offset, unsigned size, unsigne
 
 	if (offset + size - 1 > tr->limit)
 		x86_fault_code(cpu, X86_TS, (tr->sel & 0xfffcu) | ext);
+	if (size == 8)
+		return x86_sys_load64(cpu, tr->base + offset);
 	return x86_sys_load(cpu, x86_lma(cpu) ? tr->base + offset : (u32)(tr->base + offset), size);
 }
 
