@@ -28,8 +28,8 @@ u16 x87_status(struct x86_cpu *cpu, const struct x86_op *op, u16 sw, u16 cc)
 		cc |= FSW_C1;
 	f->fsw = (u16)((f->fsw & ~cc) | (sw & (cc | FP_FLAGS | FSW_SF)));
 	f->fip = cpu->rip;
-	if (unmasked) {
-		/* These models keep FOP and FDP for unmasked exceptions only. */
+	/* With this feature FOP and FDP are kept for unmasked exceptions only. */
+	if (unmasked || !x86_has(cpu, X86_FEAT_FDP_EXCPTN_ONLY)) {
 		f->fop = (u16)((op->vvvv & 7) << 8 | op->imm2);
 		if (op->flags & X86_OP_MEM)
 			f->fdp = x86_ea(cpu, op);
@@ -53,16 +53,20 @@ bool x87_stack_overflow(struct x86_cpu *cpu, const struct x86_op *op)
 void x87_load(struct x86_cpu *cpu, const struct x86_op *op, void *buf)
 {
 	u64 v, lin = x86_lin_read(cpu, op->seg, x86_ea(cpu, op), op->osize);
+	u16 top;
 
 	switch (op->osize) {
 	case 2: v = x86_load16(cpu, op->seg, lin); break;
 	case 4: v = x86_load32(cpu, op->seg, lin); break;
-	case 8: v = x86_load64(cpu, op->seg, lin); break;
-	default:
-		x86_load_bytes(cpu, op->seg, lin, buf, op->osize);
+	default: v = x86_load64(cpu, op->seg, lin); break;
+	}
+	if (op->osize <= 8) {
+		memcpy(buf, &v, op->osize);
 		return;
 	}
-	memcpy(buf, &v, op->osize);
+	top = x86_load16(cpu, op->seg, lin + 8);
+	memcpy(buf, &v, 8);
+	memcpy((u8 *)buf + 8, &top, 2);
 }
 
 void x87_store(struct x86_cpu *cpu, const struct x86_op *op, const void *buf)

@@ -68,10 +68,12 @@ static void put_x87(const struct area *a)
 	memcpy(head, &f->fcw, 2);
 	memcpy(head + 2, &f->fsw, 2);
 	head[4] = f->ftw;
-	memcpy(head + 6, &f->fop, 2);
-	/* FCS and FDS, bytes 12 and 20 of the other format, are 0 on these models. */
-	memcpy(head + 8, &f->fip, a->quad ? 8 : 4);
-	memcpy(head + 16, &f->fdp, a->quad ? 8 : 4);
+	/* AMD keeps the pointers for a pending exception only. FCS and FDS, bytes 12 and 20, are 0. */
+	if (!x86_is_amd(a->cpu) || f->fsw & FSW_ES) {
+		memcpy(head + 6, &f->fop, 2);
+		memcpy(head + 8, &f->fip, a->quad ? 8 : 4);
+		memcpy(head + 16, &f->fdp, a->quad ? 8 : 4);
+	}
 	for (unsigned i = 0; i < 8; i++)
 		memcpy(st + 16 * i, &f->st[(top + i) & 7], 10);
 	put(a, 0, head, sizeof(head));
