@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <cpuid.h>
 #include <string.h>
 
 #include "base/bits.h"
@@ -604,6 +605,52 @@ static void test_xsave_formats(void **state)
 	assert_int_equal(fake_cpu->pkru, 0);
 }
 
+/* The host saves the same state: byte for byte the same area. */
+static void test_xsave_host(void **state)
+{
+	static u8 image[4096] __attribute__((aligned(64))), host[1024] __attribute__((aligned(64))),
+		  old[1024] __attribute__((aligned(64)));
+	static const struct { const char *name; u8 code[4]; } rows[] = {
+		{ "xsave64", { 0x48, 0x0f, 0xae, 0x23 } },
+		{ "xsaveopt64", { 0x48, 0x0f, 0xae, 0x33 } },
+		{ "xsavec64", { 0x48, 0x0f, 0xc7, 0x23 } },
+		{ "fxsave64", { 0x48, 0x0f, 0xae, 0x03 } },
+	};
+	u32 a, b, c, d;
+
+	if (!__get_cpuid_count(0xd, 1, &a, &b, &c, &d) || (a & 3) != 3)
+		skip();
+	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+		for (u32 mask = 0; mask < 8; mask++) {
+			u32 all = 7;
+
+			fake_reset();
+			fill_state();
+			x86_xsave_area(fake_cpu, image, 7);
+			memset(host, 0xcc, sizeof(host));
+			memset(fake_arena, 0xcc, sizeof(host));
+			set_mask(mask);
+			assert_int_equal(fake_run(rows[i].code, 4, fake_arena), NF);
+			/* The state of this process is put back before C code runs again. */
+#define HOST(insn) \
+	asm volatile("xsave64 %[old]; xrstor64 %[image]; mov %[mask], %%eax; " insn " %[host]; " \
+		     "mov $7, %%eax; xrstor64 %[old]" \
+		     : [host] "+m"(host), [old] "+m"(old), "+a"(all) : [image] "m"(image), [mask] "r"(mask), "d"(0) : "memory")
+			memset(old, 0, sizeof(old));
+			switch (i) {
+			case 0: HOST("xsave64"); break;
+			case 1: HOST("xsaveopt64"); break;
+			case 2: HOST("xsavec64"); break;
+			default: HOST("fxsave64"); break;
+			}
+			for (unsigned k = 0; k < sizeof(host); k++)
+				if (host[k] != fake_arena[k])
+					fail_msg("%s, mask %u: byte %u is %02x, the host has %02x", rows[i].name, mask,
+						 k, fake_arena[k], host[k]);
+		}
+	}
+}
+
 static void test_xrstor_checks(void **state)
 {
 	static const struct { const char *what; u64 bv, comp; unsigned set; u8 vector; } rows[] = {
@@ -717,6 +764,7 @@ int main(void)
 		cmocka_unit_test_setup(test_mmx_aliasing, setup),
 		cmocka_unit_test_setup(test_fxsave, setup),
 		cmocka_unit_test_setup(test_xsave_formats, setup),
+		cmocka_unit_test_setup(test_xsave_host, setup),
 		cmocka_unit_test_setup(test_xrstor_checks, setup),
 		cmocka_unit_test_setup(test_xsave_area, setup),
 		cmocka_unit_test_setup(test_xgetbv, setup),
