@@ -79,6 +79,8 @@ static void tsc_host_writes_match(void **state)
 	/* The other follows the last write. */
 	hv_tsc_write(f->v[0], hv_guest_tsc(f->v[1]) + 5, true);
 	assert_int_equal(hv_tsc_offset(f->v[0]), hv_tsc_offset(f->v[1]));
+	hv_tsc_write(f->v[1], hv_guest_tsc(f->v[0]) + TSC_SEC, true);
+	assert_int_equal(hv_guest_tsc(f->v[1]) - hv_guest_tsc(f->v[0]), TSC_SEC);
 	assert_int_equal(hv_tsc_adjust(f->v[0]), 0);
 }
 

@@ -270,6 +270,17 @@ static void reinjection(void **state)
 	for (; hv_irq_ack(v) >= 0; n++)
 		lapic_write_reg(v->lapic, APIC_EOI, 0);
 	assert_true(n > 1);
+	/* Before the guest has acknowledged one, the next is not even pending. */
+	set_count(v, 0x34, 1193);
+	for (unsigned i = 0; i < 10000 && hv_lapic_pending(v) < 0; i++)
+		usleep(100);
+	assert_int_equal(hv_irq_ack(v), 0x51);
+	usleep(10000);
+	assert_false(lapic_vec_test(v->lapic, APIC_IRR, 0x51));
+	test_out(v, 0x43, 0x34);
+	do {
+		lapic_write_reg(v->lapic, APIC_EOI, 0);
+	} while (hv_irq_ack(v) >= 0);
 	/* Discarded: what came meanwhile is one interrupt. */
 	assert_int_equal(hv_pit_reinject(vm, false), 0);
 	set_count(v, 0x34, 1193);
