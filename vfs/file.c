@@ -206,6 +206,34 @@ bool vfs_is_node(const char *path)
 	return find_node(path) != NULL;
 }
 
+/* ---- Whose process is this ---- */
+
+/* getpid() is a system call, and this is asked for every ioctl. 0 = not known yet. */
+static _Atomic pid_t self;
+
+static void forget_self(void)
+{
+	atomic_store(&self, 0);
+}
+
+static void watch_forks(void)
+{
+	pthread_atfork(NULL, NULL, forget_self);
+}
+
+static pid_t my_pid(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	pid_t pid = atomic_load_explicit(&self, memory_order_relaxed);
+
+	if (likely(pid))
+		return pid;
+	pthread_once(&once, watch_forks);
+	pid = getpid();
+	atomic_store(&self, pid);
+	return pid;
+}
+
 /* ---- The client's calls ---- */
 
 int vfs_open(const char *path, int flags)
@@ -245,7 +273,7 @@ long vfs_ioctl(int fd, unsigned long req, unsigned long arg)
 	if (!f)
 		return -ENOTTY;
 	/* Clients that keep the request in an int sign-extend it: only 32 bits count. */
-	ret = f->owner == getpid() ? f->ops->ioctl(f, (u32)req, arg) : -EIO;
+	ret = f->owner == my_pid() ? f->ops->ioctl(f, (u32)req, arg) : -EIO;
 	vfs_file_put(f);
 	return ret;
 }
