@@ -169,9 +169,14 @@ static const struct vfs_node kvm_node = { .path = "/dev/kvm", .open = open_syste
 int uapi_register(const char *model)
 {
 	const struct x86_model *m = x86_model_find(model);
+	int r;
 
 	if (!m)
 		return -ENOENT;
+	/* Client memory may be gone at any access: that is -EFAULT, not our end. */
+	r = x86_install_fault_handler();
+	if (r < 0)
+		return r;
 	uapi_model = m;
 	uapi_model_name = model;
 	return vfs_register_node(&kvm_node);

@@ -109,6 +109,8 @@ static void set_state(int vcpu)
 	s.gdt.limit = 0x2f;
 	s.idt.base = below(MEM);
 	s.idt.limit = (u16)rnd();
+	s.cr0 = 0x60000010;
+	s.cr4 = s.efer = 0;
 	if (mode) {
 		seg.type = 3, seg.selector = 16;
 		s.ds = s.es = s.ss = s.fs = s.gs = seg;
@@ -117,6 +119,10 @@ static void set_state(int vcpu)
 		s.cr0 = 0x33;
 		s.cr4 = 0x600;
 	} else {
+		seg.limit = 0xffff, seg.g = seg.db = 0, seg.type = 3;
+		s.ds = s.es = s.ss = s.fs = s.gs = seg;
+		seg.type = 11;
+		s.cs = seg;
 		r.rip &= 0xffff;
 	}
 	if (mode >= 2) {

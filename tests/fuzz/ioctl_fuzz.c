@@ -90,15 +90,16 @@ static unsigned long make_arg(u32 req)
 		p[i] = k < 4 ? 0 : k < 6 ? (u8)below(4) : (u8)rnd();
 	}
 	if (req == KVM_SET_USER_MEMORY_REGION) {
-		struct kvm_userspace_memory_region *r = (void *)p;
+		struct kvm_userspace_memory_region r = {
+			.userspace_addr = (u64)guest_mem + below(16) * PAGE_SIZE,
+			.memory_size = below(16) * PAGE_SIZE,
+			.guest_phys_addr = below(32) * PAGE_SIZE,
+			.slot = below(4),
+			.flags = below(4),
+		};
 
-		if (p + sizeof(*r) <= arg_page + 8192) {
-			r->userspace_addr = (u64)guest_mem + below(16) * PAGE_SIZE;
-			r->memory_size = below(16) * PAGE_SIZE;
-			r->guest_phys_addr = below(32) * PAGE_SIZE;
-			r->slot = below(4);
-			r->flags = below(4);
-		}
+		if (p + sizeof(r) <= arg_page + 8192)
+			memcpy(p, &r, sizeof(r));
 	}
 	if (req == KVM_GET_DIRTY_LOG || req == KVM_CLEAR_DIRTY_LOG)
 		memcpy(p + 8, &(void *){ arg_page }, min((size_t)8, (size_t)(arg_page + 8192 - p) > 16 ? 8 : (size_t)0));
