@@ -17,7 +17,9 @@
 #include "silicon/x86/mmu/mem.h"
 #include "silicon/x86/sys/sys.h"
 #include "silicon/x86/vmx/intercept.h"
+#include "silicon/x86/vmx/intercept.h"
 
+#define TIMER_POLL 64		/* blocks between two looks at the VMX-preemption timer */
 #define GO_ON (-1)
 #define VM_EXIT (-2)
 
@@ -131,9 +133,11 @@ static __attribute__((noinline)) int loop(struct x86_cpu *cpu)
 {
 	struct x86_block *b = NULL;	/* executed last, as long as links are of use */
 
-	for (;;) {
+	for (unsigned blocks = 1; ; blocks++) {
 		u64 rip = cpu->rip;
 
+		if (unlikely(blocks % TIMER_POLL == 0) && x86_guest(cpu))
+			x86_vmx_timer_poll(cpu);
 		if (unlikely(must_look(cpu)) || !fast_possible(cpu)) {
 			int r = slow_step(cpu);
 

@@ -4,9 +4,10 @@
  * the manual: completion of APIC writes, INIT and SIPI, MTF; then, after the
  * debug traps of sys/, timer, windows, and the NMIs and interrupts that exit (sys/ delivers the others).
  *
- * While a window, the timer or a virtual interrupt has to be watched, the run
- * loop is asked to come here between any two blocks (X86_EV_TIMER). That is
- * enough: every instruction that can open a window ends its block.
+ * While a window or a virtual interrupt has to be watched, the run loop is asked
+ * to come here between any two blocks (X86_EV_TIMER). That is enough: every
+ * instruction that can open a window ends its block. An armed timer is looked at
+ * every few dozen blocks only (x86_vmx_timer_poll()): reading the TSC is dear.
  *
  * SDM vol. 3C "Event Blocking", "Other Causes of VM Exits"; vol. 3A "Priority
  * Among Concurrent Events".
@@ -135,6 +136,12 @@ static void virtual_interrupt(struct x86_cpu *cpu)
 		vmx_deliver_virtual(cpu);
 }
 
+void x86_vmx_timer_poll(struct x86_cpu *cpu)
+{
+	if (cpu->vmx.timer_deadline && __rdtsc() >= cpu->vmx.timer_deadline)
+		vmx_poll_boundaries(cpu);
+}
+
 void x86_vmx_boundary_low(struct x86_cpu *cpu)
 {
 	struct x86_vmx *x = &cpu->vmx;
@@ -157,8 +164,7 @@ void x86_vmx_boundary_low(struct x86_cpu *cpu)
 		/* A posted one may be deliverable at once. */
 		virtual_interrupt(cpu);
 	}
-	if (!x->vintr && !x->timer_deadline &&
-	    !(x->proc & (PROC_NMI_WINDOW_EXITING | PROC_INTR_WINDOW_EXITING)) &&
+	if (!x->vintr && !(x->proc & (PROC_NMI_WINDOW_EXITING | PROC_INTR_WINDOW_EXITING)) &&
 	    pending(cpu) & X86_EV_TIMER)
 		take(cpu, X86_EV_TIMER);
 }

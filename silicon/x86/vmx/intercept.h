@@ -97,6 +97,9 @@ void x86_vmx_boundary_low(struct x86_cpu *cpu);		/* timer, NMI window, NMI, intr
  */
 void x86_vmx_root_refresh(struct x86_cpu *cpu);
 
+/* Now and then from the run loop: asks for a boundary when the preemption timer has expired. */
+void x86_vmx_timer_poll(struct x86_cpu *cpu);
+
 /* Guest view of the TSC: RDTSC in root or non-root. */
 u64 x86_vmx_tsc(struct x86_cpu *cpu);
 
