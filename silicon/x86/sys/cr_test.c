@@ -133,6 +133,42 @@ static void mode_switch(void **state)
 	machine_stop(&m);
 }
 
+/* The way of a start-up trampoline, every step an instruction. */
+static void from_real_mode_to_64_bit_mode(void **state)
+{
+	static const u8 real[] = {
+		0x66, 0x0f, 0x01, 0x16, 0x00, 0x10,			/* lgdtl [1000H] */
+		0xb8, 0x01, 0x00, 0x0f, 0x01, 0xf0,			/* mov ax, 1; lmsw ax */
+		0x66, 0xea, 0x00, 0x00, DATA_AT >> 16, 0x00, SEL_KCODE, 0x00,	/* ljmpl */
+	};
+	static const u8 prot[] = {
+		0x0f, 0x20, 0xe0, 0x83, 0xc8, 0x20, 0x0f, 0x22, 0xe0,	/* cr4 |= PAE */
+		0xb8, 0x00, PML4_AT >> 8 & 0xff, PML4_AT >> 16, 0x00, 0x0f, 0x22, 0xd8,
+		0xb9, 0x80, 0x00, 0x00, 0xc0, 0x0f, 0x32,		/* EFER |= LME */
+		0x0d, 0x00, 0x01, 0x00, 0x00, 0x0f, 0x30,
+		0x0f, 0x20, 0xc0, 0x0d, 0x00, 0x00, 0x00, 0x80, 0x0f, 0x22, 0xc0,	/* cr0 |= PG */
+		0xea, 0x00, 0x80, USER_DATA_AT >> 16, 0x00, SEL_KCODE64, 0x00,
+	};
+	static const u8 long64[] = { 0x48, 0xc7, 0xc0, 0xff, 0xff, 0xff, 0xff, 0xf4 };	/* mov rax, -1; hlt */
+	struct machine m;
+
+	start(&m, REAL);
+	m.cpu->seg[X86_DS].base = CODE_AT;
+	m.cpu->gdtr.base = 0;
+	x86_update_mode(m.cpu);
+	poke(CODE_AT + 0x1000, GDT_LIMIT, 2);
+	poke(CODE_AT + 0x1002, GDT_AT, 4);
+	memcpy((void *)(u64)DATA_AT, prot, sizeof(prot));
+	memcpy((void *)(u64)USER_DATA_AT, long64, sizeof(long64));
+	machine_code(&m, real, sizeof(real));
+	machine_run(&m, 100);
+	assert_int_equal(m.result, X86_RUN_HALT);
+	assert_int_equal(m.cpu->rip, USER_DATA_AT + sizeof(long64));
+	assert_int_equal(m.cpu->mode, X86_MODE_64);
+	assert_int_equal(m.cpu->gpr[X86_RAX], ~0ull);
+	machine_stop(&m);
+}
+
 static void cr3_and_pcid(void **state)
 {
 	struct machine m;
@@ -376,6 +412,7 @@ int main(void)
 		cmocka_unit_test(trap37_pdptes_load_at_cr_writes),
 		cmocka_unit_test(cr0_rules),
 		cmocka_unit_test(mode_switch),
+		cmocka_unit_test(from_real_mode_to_64_bit_mode),
 		cmocka_unit_test(cr3_and_pcid),
 		cmocka_unit_test(lmsw_smsw_clts),
 		cmocka_unit_test(msr_rules),
