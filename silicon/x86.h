@@ -181,10 +181,11 @@ enum x86_run_result x86_run(struct x86_cpu *cpu, u64 max_insns);
 
 /*
  * Guest memory that this process can no longer reach (SIGSEGV/SIGBUS).
- * To be called from the program's handler of both signals with si_addr:
- * does not return if the fault belongs to a simulated access of this thread
- * (it then ends the run with a bus error); otherwise returns and the handler
- * must treat the signal as its own. x86_install_fault_handler() installs a
+ * To be called from the program's handler of both signals with si_addr, the
+ * signal mask being that of the interrupted code (uc_sigmask): does not return
+ * if the fault belongs to a simulated access of this thread (it then ends the
+ * run with a bus error); otherwise returns and the handler must treat the
+ * signal as its own. x86_install_fault_handler() installs a
  * chaining handler for programs that have none.
  */
 void x86_handle_host_fault(void *addr);

@@ -5,12 +5,14 @@
  * bus error of that processor; the same for root-mode software's own accesses
  * through x86_phys_read() and its like.
  *
- * No signal mask is saved or changed on the normal path: the handler is
- * installed with SA_NODEFER, so leaving it by siglongjmp() leaves nothing
- * blocked. All other faults go to the handler that was there before.
+ * No signal mask is saved or changed on the normal path. The handler restores
+ * the mask of what it interrupted before it unwinds, so that nothing stays
+ * blocked, whatever mask it was entered with. All other faults go to the
+ * handler that was there before.
  */
 #include <errno.h>
 #include <signal.h>
+#include <ucontext.h>
 
 #include "base/epoch.h"
 #include "silicon/x86/decode/codepage.h"
@@ -65,11 +67,16 @@ static struct sigaction previous[2];	/* SIGSEGV, SIGBUS */
 static void on_fault(int sig, siginfo_t *info, void *context)
 {
 	const struct sigaction *prev = &previous[sig == SIGBUS];
+	const ucontext_t *interrupted = context;
 	int saved = errno;
+	sigset_t mask;
 
 	/* SI_KERNEL: a general protection fault, which has no address. */
-	if (info->si_code > 0 && info->si_code != SI_KERNEL)
+	if (info->si_code > 0 && info->si_code != SI_KERNEL) {
+		pthread_sigmask(SIG_SETMASK, &interrupted->uc_sigmask, &mask);
 		x86_handle_host_fault(info->si_addr);
+		pthread_sigmask(SIG_SETMASK, &mask, NULL);
+	}
 	errno = saved;
 	if (prev->sa_flags & SA_SIGINFO) {
 		prev->sa_sigaction(sig, info, context);

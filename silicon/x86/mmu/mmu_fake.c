@@ -15,13 +15,19 @@
 _Thread_local struct fake fake;
 
 #define POOL_PAGES 8192u
-static u8 *pool;
-static unsigned pool_used;
+static _Thread_local u8 *pool;
+static _Thread_local unsigned pool_used;
 
 u64 fake_pages(unsigned n, u64 align)
 {
-	u64 p = round_up((u64)pool + pool_used * PAGE_SIZE, align);
+	u64 p;
 
+	if (!pool) {
+		pool = mmap(NULL, POOL_PAGES * PAGE_SIZE, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+		BUG_ON(pool == MAP_FAILED);
+	}
+	p = round_up((u64)pool + pool_used * PAGE_SIZE, align);
 	pool_used = (unsigned)((p - (u64)pool) / PAGE_SIZE) + n;
 	BUG_ON(pool_used > POOL_PAGES);
 	memset((void *)p, 0, n * PAGE_SIZE);
@@ -48,11 +54,6 @@ struct x86_cpu *fake_cpu(void)
 
 	fake_free();
 	memset(&fake, 0, sizeof(fake));
-	if (!pool) {
-		pool = mmap(NULL, POOL_PAGES * PAGE_SIZE, PROT_READ | PROT_WRITE,
-			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
-		BUG_ON(pool == MAP_FAILED);
-	}
 	pool_used = 0;
 	cpu = aligned_alloc(64, round_up(sizeof(*cpu), 64));
 	BUG_ON(!cpu);
