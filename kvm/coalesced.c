@@ -24,7 +24,8 @@ struct zone {
 	u32 size, pio;
 };
 
-static int zone_write(struct hv_iodev *d, struct hv_vcpu *v, u64 addr, unsigned len, const void *data)
+static int zone_write(struct hv_iodev *d, struct hv_vcpu *v, u64 addr, unsigned len,
+		      const void *data)
 {
 	struct zone *z = container_of(d, struct zone, dev);
 	struct kvm_coalesced_mmio_ring *ring = z->vm->coalesced_ring;
@@ -121,7 +122,8 @@ int hv_coalesced_register(struct hv_vm *vm, const struct kvm_coalesced_mmio_zone
 	z->pio = c->pio;
 	z->dev.write = zone_write;
 	/* A zone of no bytes holds no access, but a bus range of length 0 would. */
-	err = c->size ? hv_iobus_add(vm, zone_bus(z), z->addr, z->size, HV_IODEV_SHARED, &z->dev) : 0;
+	err = c->size ? hv_iobus_add(vm, zone_bus(z), z->addr, z->size, HV_IODEV_SHARED, &z->dev)
+		      : 0;
 	if (err) {
 		free(z);
 		return err;

@@ -92,7 +92,10 @@ static int dup_fd(int fd)
 	return r < 0 ? -errno : r;
 }
 
-/* Take the count. Never blocks, though the client may have made a blocking eventfd and may read it too. */
+/*
+ * Take the count. Never blocks, though the client may have made a blocking eventfd and may read it
+ * too.
+ */
 static bool consume(int fd)
 {
 	u64 count;
@@ -346,7 +349,8 @@ void hv_irqfd_acked(struct hv_vm *vm, u32 gsi)
 
 /* ---- ioeventfd ---- */
 
-static int ioeventfd_write(struct hv_iodev *d, struct hv_vcpu *v, u64 addr, unsigned len, const void *data)
+static int ioeventfd_write(struct hv_iodev *d, struct hv_vcpu *v, u64 addr, unsigned len,
+			   const void *data)
 {
 	struct ioeventfd *e = container_of(d, struct ioeventfd, dev);
 	u64 val = 0;
@@ -366,7 +370,8 @@ static bool same_trigger(const struct ioeventfd *a, const struct ioeventfd *b)
 {
 	return a->bus == b->bus && a->addr == b->addr &&
 	       (!a->len || !b->len ||
-		(a->len == b->len && (a->any_value || b->any_value || a->datamatch == b->datamatch)));
+		(a->len == b->len &&
+		 (a->any_value || b->any_value || a->datamatch == b->datamatch)));
 }
 
 static void ioeventfd_free(struct hv_vm *vm, struct ioeventfd *e)
@@ -403,7 +408,10 @@ static int ioeventfd_assign(struct hv_irqfds *s, const struct ioeventfd *like, i
 	}
 	if (!err)
 		err = hv_iobus_add(s->vm, e->bus, e->addr, e->len, flags, &e->dev);
-	/* Any length: it can be recognized from the address alone, before the instruction is decoded. */
+	/*
+	 * Any length: it can be recognized from the address alone, before the instruction is
+	 * decoded.
+	 */
 	if (!err && !e->len && e->bus == HV_BUS_MMIO)
 		err = hv_iobus_add(s->vm, HV_BUS_FAST_MMIO, e->addr, 0, flags, &e->dev);
 	if (!err)
@@ -423,8 +431,9 @@ static int ioeventfd_deassign(struct hv_irqfds *s, const struct ioeventfd *like)
 	list_for_each(p, &s->vm->ioeventfds) {
 		struct ioeventfd *e = list_entry(p, struct ioeventfd, link);
 
-		if (e->id == like->id && e->bus == like->bus && e->addr == like->addr && e->len == like->len &&
-		    e->any_value == like->any_value && (e->any_value || e->datamatch == like->datamatch)) {
+		if (e->id == like->id && e->bus == like->bus && e->addr == like->addr &&
+		    e->len == like->len && e->any_value == like->any_value &&
+		    (e->any_value || e->datamatch == like->datamatch)) {
 			list_del(&e->link);
 			found = e;
 			break;
@@ -439,7 +448,8 @@ static int ioeventfd_deassign(struct hv_irqfds *s, const struct ioeventfd *like)
 
 int hv_ioeventfd(struct hv_vm *vm, const struct kvm_ioeventfd *f)
 {
-	const u32 known = KVM_IOEVENTFD_FLAG_DATAMATCH | KVM_IOEVENTFD_FLAG_PIO | KVM_IOEVENTFD_FLAG_DEASSIGN;
+	const u32 known =
+		KVM_IOEVENTFD_FLAG_DATAMATCH | KVM_IOEVENTFD_FLAG_PIO | KVM_IOEVENTFD_FLAG_DEASSIGN;
 	struct ioeventfd like = {
 		.bus = f->flags & KVM_IOEVENTFD_FLAG_PIO ? HV_BUS_PIO : HV_BUS_MMIO,
 		.addr = f->addr, .len = f->len,
@@ -448,7 +458,8 @@ int hv_ioeventfd(struct hv_vm *vm, const struct kvm_ioeventfd *f)
 	struct hv_irqfds *s;
 	int err;
 
-	if ((f->flags & ~known) || f->len > 8 || (f->len & (f->len - 1)) || f->addr + f->len < f->addr)
+	if ((f->flags & ~known) || f->len > 8 || (f->len & (f->len - 1)) ||
+	    f->addr + f->len < f->addr)
 		return -EINVAL;
 	if (!f->len && !like.any_value)
 		return -EINVAL;

@@ -44,7 +44,8 @@ static void bus_free(struct epoch_node *n)
 
 static bool conflicts(const struct range *a, const struct range *b)
 {
-	return !((a->flags | b->flags) & HV_IODEV_SHARED) && a->addr <= b->last && b->addr <= a->last;
+	return !((a->flags | b->flags) & HV_IODEV_SHARED) && a->addr <= b->last &&
+	       b->addr <= a->last;
 }
 
 static void range_copy(struct hv_iobus *bus, const struct range *r)
@@ -61,10 +62,15 @@ static void range_copy(struct hv_iobus *bus, const struct range *r)
 	bus->nr++;
 }
 
-int hv_iobus_add(struct hv_vm *vm, enum hv_bus bus, u64 addr, u64 len, unsigned flags, struct hv_iodev *d)
+int hv_iobus_add(struct hv_vm *vm, enum hv_bus bus, u64 addr, u64 len, unsigned flags,
+		 struct hv_iodev *d)
 {
 	struct range new = {
-		.addr = addr, .last = len ? addr + len - 1 : addr, .flags = flags, .any_len = !len, .dev = d,
+		.addr = addr,
+		.last = len ? addr + len - 1 : addr,
+		.flags = flags,
+		.any_len = !len,
+		.dev = d,
 	};
 	struct hv_iobus *old, *next;
 	unsigned i, nr, counted = 0;
@@ -156,14 +162,16 @@ static bool holds(const struct range *r, u64 addr, unsigned len)
 	return len && addr >= r->addr && addr <= r->last && len - 1 <= r->last - addr;
 }
 
-static int access_bus(struct hv_vcpu *v, enum hv_bus bus, u64 addr, unsigned len, void *rd, const void *wr)
+static int access_bus(struct hv_vcpu *v, enum hv_bus bus, u64 addr, unsigned len, void *rd,
+		      const void *wr)
 {
 	struct hv_iobus *b;
 	int ret = -EOPNOTSUPP;
 
 	epoch_enter();
 	b = atomic_load(&v->vm->buses[bus]);
-	for (unsigned i = b ? upper_bound(b, addr) : 0; ret && i > 0 && b->r[i - 1].reach >= addr; i--) {
+	for (unsigned i = b ? upper_bound(b, addr) : 0; ret && i > 0 && b->r[i - 1].reach >= addr;
+	     i--) {
 		struct hv_iodev *d = atomic_load(&b->r[i - 1].dev);
 
 		if (!d || !holds(&b->r[i - 1], addr, len))

@@ -371,7 +371,8 @@ void hv_clock_update(struct hv_vcpu *v)
 		.tsc_shift = r.shift,
 		/* The guest takes the stopped flag away itself. */
 		.flags = (atomic_load(&vc->stable) ? PVCLOCK_TSC_STABLE : 0) |
-			 (page.flags & PVCLOCK_GUEST_STOPPED) | (c->stopped ? PVCLOCK_GUEST_STOPPED : 0),
+			 (page.flags & PVCLOCK_GUEST_STOPPED) |
+			 (c->stopped ? PVCLOCK_GUEST_STOPPED : 0),
 	};
 	pthread_mutex_unlock(&vc->lock);
 	c->stopped = false;

@@ -73,7 +73,10 @@ u64 hv_tsc_to_host_ns(struct hv_vcpu *v, u64 tsc);
 
 /* ---- kvmclock ---- */
 
-/* MSRs 11, 12, 4b564d00, 4b564d01; others are a BUG. Whether CPUID has them is the caller's business. */
+/*
+ * MSRs 11, 12, 4b564d00, 4b564d01; others are a BUG. Whether CPUID has them is the caller's
+ * business.
+ */
 int hv_clock_rdmsr(struct hv_vcpu *v, u32 msr, u64 *val);
 int hv_clock_wrmsr(struct hv_vcpu *v, u32 msr, u64 val);
 

@@ -122,7 +122,8 @@ static void tsc_scaling(void **state)
 		assert_int_equal(after, before);	/* it goes on */
 		test_time_add(SEC);
 		after = hv_guest_tsc(v) - before;
-		assert_in_range(after, rows[i].per_sec - 2 - rows[i].per_sec / 1000000000, rows[i].per_sec + 2);
+		assert_in_range(after, rows[i].per_sec - 2 - rows[i].per_sec / 1000000000,
+				rows[i].per_sec + 2);
 		assert_int_equal(hv_guest_tsc_khz(v), rows[i].khz ? rows[i].khz : TEST_TSC_KHZ);
 	}
 	assert_int_equal(hv_tsc_multiplier(v), HV_TSC_UNITY);
@@ -411,8 +412,8 @@ static void hypercalls(void **state)
 	assert_int_equal(ret, (u64)-EFAULT);
 	hv_pv_set_features(v, 0);
 	for (unsigned i = 0; i < 3; i++) {
-		hv_hypercall(v, (u64[]){ KVM_HC_KICK_CPU, KVM_HC_SEND_IPI, KVM_HC_SCHED_YIELD }[i], 0, 0, 0, 0,
-			     true, &ret);
+		hv_hypercall(v, (u64[]){KVM_HC_KICK_CPU, KVM_HC_SEND_IPI, KVM_HC_SCHED_YIELD}[i], 0,
+			     0, 0, 0, true, &ret);
 		assert_int_equal(ret, (u64)-1000);
 	}
 }
@@ -421,9 +422,19 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(tsc_starts_in_step), T(tsc_host_writes_match), T(tsc_adjust), T(tsc_scaling), T(tsc_attribute),
-		T(deadlines), T(kvmclock_pages), T(stopped_flag), T(get_set_clock), T(wall_clock), T(pv_msrs),
-		T(steal_time), T(hypercalls),
+		T(tsc_starts_in_step),
+		T(tsc_host_writes_match),
+		T(tsc_adjust),
+		T(tsc_scaling),
+		T(tsc_attribute),
+		T(deadlines),
+		T(kvmclock_pages),
+		T(stopped_flag),
+		T(get_set_clock),
+		T(wall_clock),
+		T(pv_msrs),
+		T(steal_time),
+		T(hypercalls),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

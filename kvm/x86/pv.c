@@ -104,7 +104,8 @@ void hv_steal_update(struct hv_vcpu *v)
 	if (delay < 0 || hv_read_guest(v->vm, 0, gpa, &st, sizeof(st)))
 		return;
 	st.version = (st.version + 1) | 1;
-	if (hv_write_guest(v->vm, 0, gpa + offsetof(struct kvm_steal_time, version), &st.version, 4))
+	if (hv_write_guest(v->vm, 0, gpa + offsetof(struct kvm_steal_time, version), &st.version,
+			   4))
 		return;
 	st.steal += (u64)delay - pv->delay;
 	st.flags = 0;
@@ -248,14 +249,18 @@ static long dispatch(struct hv_vcpu *v, u64 nr, const u64 a[4], bool long_mode)
 	case KVM_HC_SCHED_YIELD:
 		if (!hv_pv_has(v, KVM_FEATURE_PV_SCHED_YIELD))
 			break;
-		/* The target cannot be named to the scheduler; letting others run is what can be done. */
+		/*
+		 * The target cannot be named to the scheduler; letting others run is what can be
+		 * done.
+		 */
 		sched_yield();
 		return 0;
 	}
 	return -KVM_ENOSYS;
 }
 
-int hv_hypercall(struct hv_vcpu *v, u64 nr, u64 a0, u64 a1, u64 a2, u64 a3, bool long_mode, u64 *ret)
+int hv_hypercall(struct hv_vcpu *v, u64 nr, u64 a0, u64 a1, u64 a2, u64 a3, bool long_mode,
+		 u64 *ret)
 {
 	u64 a[4] = { a0, a1, a2, a3 };
 

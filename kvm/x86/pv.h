@@ -52,6 +52,7 @@ bool hv_pv_host_may_poll(struct hv_vcpu *v);
  * unless @long_mode. *@ret goes to RAX. Returns 0. (CPL > 0 is the caller's:
  * RAX = -KVM_EPERM.)
  */
-int hv_hypercall(struct hv_vcpu *v, u64 nr, u64 a0, u64 a1, u64 a2, u64 a3, bool long_mode, u64 *ret);
+int hv_hypercall(struct hv_vcpu *v, u64 nr, u64 a0, u64 a1, u64 a2, u64 a3, bool long_mode,
+		 u64 *ret);
 
 #endif

@@ -186,7 +186,8 @@ static void set_add(struct apic_set *set, const struct hv_vcpu *v)
 }
 
 /* False: all must be asked. */
-static bool map_lookup(struct hv_vm *vm, const struct apic_msg *m, struct hv_vcpu *source, struct apic_set *set)
+static bool map_lookup(struct hv_vm *vm, const struct apic_msg *m, struct hv_vcpu *source,
+		       struct apic_set *set)
 {
 	struct hv_apic_map *map = atomic_load(&vm->apic_map);
 	struct hv_vcpu *v;
@@ -227,7 +228,8 @@ static bool map_lookup(struct hv_vm *vm, const struct apic_msg *m, struct hv_vcp
 	return true;
 }
 
-void apic_destinations(struct hv_vm *vm, const struct apic_msg *m, struct hv_vcpu *source, struct apic_set *set)
+void apic_destinations(struct hv_vm *vm, const struct apic_msg *m, struct hv_vcpu *source,
+		       struct apic_set *set)
 {
 	struct hv_vcpu *v;
 	unsigned i;
@@ -254,7 +256,8 @@ static void keep_lowest(struct hv_vm *vm, struct apic_set *set, u8 vector)
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < HV_MAX_VCPUS; i++) {
-		if ((set->w[i / 64] & BIT(i % 64)) && lapic_sw_enabled(hv_vcpu_by_idx(vm, i)->lapic))
+		if ((set->w[i / 64] & BIT(i % 64)) &&
+		    lapic_sw_enabled(hv_vcpu_by_idx(vm, i)->lapic))
 			can[n++] = i;
 	}
 	if (!n)
@@ -263,7 +266,8 @@ static void keep_lowest(struct hv_vm *vm, struct apic_set *set, u8 vector)
 	set->w[can[vector % n] / 64] = BIT(can[vector % n] % 64);
 }
 
-int apic_send(struct hv_vm *vm, const struct apic_msg *msg, struct hv_vcpu *source, struct apic_set *taken)
+int apic_send(struct hv_vm *vm, const struct apic_msg *msg, struct hv_vcpu *source,
+	      struct apic_set *taken)
 {
 	struct apic_msg m = *msg;
 	struct apic_set set;

@@ -69,7 +69,8 @@ static void configure(struct hv_vcpu *v, struct model *c, int mode)
 	c->enabled = rnd(3);
 	lapic_write_reg(v->lapic, APIC_SVR, c->enabled ? 0x1ff : 0xff);
 	if (mode == 2)
-		assert_int_equal(hv_lapic_set_base(v, base | APIC_BASE_EN | APIC_BASE_EXTD, true), 0);
+		assert_int_equal(hv_lapic_set_base(v, base | APIC_BASE_EN | APIC_BASE_EXTD, true),
+				 0);
 	if (mode == 0)
 		assert_int_equal(hv_lapic_set_base(v, base, true), 0);
 }
@@ -109,27 +110,33 @@ static void random_destinations(void **state)
 		vm->x2apic_broadcast_quirk_off = rnd(2);
 		for (unsigned i = 0; i < N; i++) {
 			c[i].cluster = rnd(10) ? cluster : !cluster;
-			configure(hv_vcpu_by_idx(vm, i), &c[i], mode >= 0 && rnd(20) ? mode : (int)rnd(3));
+			configure(hv_vcpu_by_idx(vm, i), &c[i],
+				  mode >= 0 && rnd(20) ? mode : (int)rnd(3));
 		}
 		for (unsigned k = 0; k < 50; k++) {
 			struct hv_vcpu *source = rnd(2) ? hv_vcpu_by_idx(vm, rnd(N)) : NULL;
-			struct apic_msg m = { .dest = some_destination(), .logical = rnd(2), .vector = 0x40 };
+			struct apic_msg m = {
+				.dest = some_destination(), .logical = rnd(2), .vector = 0x40};
 			struct apic_set set;
 			u64 want = 0;
 
 			if (source && !rnd(4))
 				m.shorthand = 1 + rnd(3);
 			for (unsigned i = 0; i < N; i++) {
-				bool takes = model_takes(&c[i], m.dest, m.logical, source, !vm->x2apic_broadcast_quirk_off);
+				bool takes = model_takes(&c[i], m.dest, m.logical, source,
+							 !vm->x2apic_broadcast_quirk_off);
 
 				if (m.shorthand)
-					takes = c[i].mode && (m.shorthand == APIC_ALL ||
-					       (m.shorthand == APIC_SELF) == (hv_vcpu_by_idx(vm, i) == source));
+					takes = c[i].mode &&
+						(m.shorthand == APIC_ALL ||
+						 (m.shorthand == APIC_SELF) ==
+							 (hv_vcpu_by_idx(vm, i) == source));
 				want |= (u64)takes << i;
 			}
 			apic_destinations(vm, &m, source, &set);
 			if (set.w[0] != want)
-				print_error("round %u: dest %x logical %d ipi %d shorthand %d: %llx, want %llx\n",
+				print_error("round %u: dest %x logical %d ipi %d shorthand %d: "
+					    "%llx, want %llx\n",
 					    round, m.dest, m.logical, source != NULL, m.shorthand,
 					    (unsigned long long)set.w[0], (unsigned long long)want);
 			assert_int_equal(set.w[0], want);
@@ -158,7 +165,10 @@ static void delivery_counts(void **state)
 	assert_int_equal(taken.w[0], 5);
 	m.dest = 9;
 	assert_int_equal(apic_send(vm, &m, NULL, NULL), -1);
-	/* Lowest priority by redirection hint, among the enabled; a physical broadcast is for all. */
+	/*
+	 * Lowest priority by redirection hint, among the enabled; a physical broadcast is
+	 * for all.
+	 */
 	for (unsigned i = 0; i < 3; i++)
 		lapic_write_reg(v[i]->lapic, APIC_LDR, 1u << (24 + i));
 	m = (struct apic_msg){ .dest = 7, .logical = true, .msi_redir = true, .vector = 0x51 };

@@ -44,7 +44,10 @@ void hv_pit_unmasked(struct hv_vm *vm);
 /* routing.c */
 int hv_routing_default(struct hv_vm *vm);
 void hv_routing_free(struct hv_vm *vm);
-/* The guest completed the interrupt of a chip's pin (KVM_IRQCHIP_*): tells who waits for it. No lock held. */
+/*
+ * The guest completed the interrupt of a chip's pin (KVM_IRQCHIP_*): tells who waits for it. No
+ * lock held.
+ */
 void hv_irq_acked(struct hv_vm *vm, unsigned chip, unsigned pin);
 /* Vectors of level-triggered MSI routes, for a split irqchip. */
 void hv_routing_level_vectors(struct hv_vm *vm, u64 bitmap[4]);

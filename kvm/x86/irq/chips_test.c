@@ -95,7 +95,7 @@ static void pic_priority(void **state)
 	assert_int_equal(ack(v), 0x3c);
 	test_out(v, 0x20, 0x0b);
 	assert_int_equal(test_in(v, 0x20), 0x04);
-	pulse(f->vm, 8);				/* higher at the slave, but 2 is in service */
+	pulse(f->vm, 8);		/* higher at the slave, but 2 is in service */
 	assert_int_equal(ack(v), -1);
 	test_out(v, 0xa0, 0x20);
 	test_out(v, 0x20, 0x20);
@@ -382,7 +382,10 @@ static void ioapic_level(void **state)
 	assert_true(lapic_vec_test(v->lapic, APIC_IRR, 0x62));
 	eoi(v);
 	assert_int_equal(hv_irq_ack(v), 0x62);
-	/* Another vector while in service: the EOI of the old one counts, the new one is delivered. */
+	/*
+	 * Another vector while in service: the EOI of the old one counts, the new one
+	 * is delivered.
+	 */
 	redirect(v, 20, 0x73 | LEVEL, 0);
 	assert_int_equal(entry(v, 20), 0x73 | LEVEL | REMOTE_IRR);
 	eoi(v);
@@ -507,31 +510,39 @@ static void eoi_storm(void **state)
 /* ---- Routing and messages ---- */
 
 #define CHIP(g, c, p) { .gsi = (g), .type = KVM_IRQ_ROUTING_IRQCHIP, .u.irqchip = { (c), (p) } }
-#define MSI(g, lo, hi, d) { .gsi = (g), .type = KVM_IRQ_ROUTING_MSI, .u.msi = { (lo), (hi), (d), { 0 } } }
+#define MSI(g, lo, hi, d)                                                                          \
+	{                                                                                          \
+		.gsi = (g), .type = KVM_IRQ_ROUTING_MSI, .u.msi = {(lo), (hi), (d), {0} }          \
+	}
 
 static void routing_errors(void **state)
 {
 	struct fixture *f = *state;
-	static const struct { struct kvm_irq_routing_entry e[2]; u32 nr, flags; int err; } rows[] = {
-		{ { { 0 } }, 0, 0, 0 },
-		{ { CHIP(0, 2, 2), CHIP(4095, 0, 7) }, 2, 0, 0 },
-		{ { CHIP(0, 2, 2) }, 1, 1, -EINVAL },
-		{ { CHIP(4096, 2, 2) }, 1, 0, -EINVAL },
-		{ { CHIP(0, 0, 8) }, 1, 0, -EINVAL },
-		{ { CHIP(0, 1, 8) }, 1, 0, -EINVAL },
-		{ { CHIP(0, 2, 24) }, 1, 0, -EINVAL },
-		{ { CHIP(0, 3, 0) }, 1, 0, -EINVAL },
-		{ { { .gsi = 1, .type = KVM_IRQ_ROUTING_MSI, .flags = 1 } }, 1, 0, -EINVAL },
-		{ { { .gsi = 1, .type = KVM_IRQ_ROUTING_HV_SINT } }, 1, 0, -EINVAL },
-		{ { { .gsi = 1, .type = 0 } }, 1, 0, -EINVAL },
-		{ { CHIP(5, 2, 1), CHIP(5, 2, 2) }, 2, 0, -EINVAL },
-		{ { CHIP(5, 2, 1), MSI(5, 0, 0, 0) }, 2, 0, -EINVAL },
-		{ { MSI(5, 0, 0, 0), MSI(5, 0, 0, 0) }, 2, 0, -EINVAL },
-		{ { MSI(5, 0xfee00000, 0, 0x40), MSI(6, 0xfee00000, 5, 0x40) }, 2, 0, 0 },
+	static const struct {
+		struct kvm_irq_routing_entry e[2];
+		u32 nr, flags;
+		int err;
+	} rows[] = {
+		{{{0}}, 0, 0, 0},
+		{{CHIP(0, 2, 2), CHIP(4095, 0, 7)}, 2, 0, 0},
+		{{CHIP(0, 2, 2)}, 1, 1, -EINVAL},
+		{{CHIP(4096, 2, 2)}, 1, 0, -EINVAL},
+		{{CHIP(0, 0, 8)}, 1, 0, -EINVAL},
+		{{CHIP(0, 1, 8)}, 1, 0, -EINVAL},
+		{{CHIP(0, 2, 24)}, 1, 0, -EINVAL},
+		{{CHIP(0, 3, 0)}, 1, 0, -EINVAL},
+		{{{.gsi = 1, .type = KVM_IRQ_ROUTING_MSI, .flags = 1}}, 1, 0, -EINVAL},
+		{{{.gsi = 1, .type = KVM_IRQ_ROUTING_HV_SINT}}, 1, 0, -EINVAL},
+		{{{.gsi = 1, .type = 0}}, 1, 0, -EINVAL},
+		{{CHIP(5, 2, 1), CHIP(5, 2, 2)}, 2, 0, -EINVAL},
+		{{CHIP(5, 2, 1), MSI(5, 0, 0, 0)}, 2, 0, -EINVAL},
+		{{MSI(5, 0, 0, 0), MSI(5, 0, 0, 0)}, 2, 0, -EINVAL},
+		{{MSI(5, 0xfee00000, 0, 0x40), MSI(6, 0xfee00000, 5, 0x40)}, 2, 0, 0},
 	};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++)
-		assert_int_equal(hv_set_gsi_routing(f->vm, rows[i].e, rows[i].nr, rows[i].flags), rows[i].err);
+		assert_int_equal(hv_set_gsi_routing(f->vm, rows[i].e, rows[i].nr, rows[i].flags),
+				 rows[i].err);
 	assert_int_equal(hv_set_gsi_routing(f->vm, rows[0].e, 4097, 0), -EINVAL);
 	f->vm->x2apic_format = true;
 	assert_int_equal(hv_set_gsi_routing(f->vm, rows[14].e, 2, 0), -EINVAL);
@@ -542,7 +553,9 @@ static void routing_takes_effect(void **state)
 	struct fixture *f = *state;
 	struct hv_vcpu *v = f->v[1];
 	const struct kvm_irq_routing_entry e[] = {
-		CHIP(0, KVM_IRQCHIP_IOAPIC, 2), MSI(30, 0xfee01000, 0, 0x4055), MSI(31, 0xfee01000, 0, 0xc056),
+		CHIP(0, KVM_IRQCHIP_IOAPIC, 2),
+		MSI(30, 0xfee01000, 0, 0x4055),
+		MSI(31, 0xfee01000, 0, 0xc056),
 	};
 
 	assert_int_equal(hv_set_gsi_routing(f->vm, e, 3, 0), 0);
@@ -576,11 +589,16 @@ static void msi(void **state)
 		assert_int_equal(hv_signal_msi(f->vm, &rows[i].m), rows[i].ret);
 	assert_int_equal(hv_lapic_pending(f->v[1]), 0x44);
 	/* Bits 11:5 of the address are no destination. */
-	assert_int_equal(hv_signal_msi(f->vm, &(struct kvm_msi){ .address_lo = 0xfee01fe0, .data = 0x45 }), 1);
+	assert_int_equal(
+		hv_signal_msi(f->vm, &(struct kvm_msi){.address_lo = 0xfee01fe0, .data = 0x45}), 1);
 	f->vm->x2apic_format = true;
-	assert_int_equal(hv_signal_msi(f->vm, &(struct kvm_msi){ .address_lo = 0xfee01000, .address_hi = 1 }), -EINVAL);
-	assert_int_equal(hv_signal_msi(f->vm, &(struct kvm_msi){ .address_lo = 0xfee01000, .address_hi = 0x100,
-								 .data = 0x46 }), 0);
+	assert_int_equal(
+		hv_signal_msi(f->vm, &(struct kvm_msi){.address_lo = 0xfee01000, .address_hi = 1}),
+		-EINVAL);
+	assert_int_equal(hv_signal_msi(f->vm, &(struct kvm_msi){.address_lo = 0xfee01000,
+								.address_hi = 0x100,
+								.data = 0x46}),
+			 0);
 }
 
 static void creation_errors(void **state)
@@ -624,7 +642,10 @@ static void split_irqchip(void **state)
 	eoi(v);
 	assert_true(hv_test_request(v, HV_REQ_IOAPIC_EOI_EXIT));
 	assert_int_equal(hv_lapic_take_eoi_exit(v), 0x52);
-	/* An edge needs nobody's attention; nor does a level if the guest tells the IOAPIC itself. */
+	/*
+	 * An edge needs nobody's attention; nor does a level if the guest tells the
+	 * IOAPIC itself.
+	 */
 	lapic_accept(v->lapic, 0x53, false);
 	hv_irq_ack(v);
 	eoi(v);
@@ -648,10 +669,25 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(pic_priority), T(pic_masks), T(pic_spurious), T(pic_auto_eoi_rotate_poll), T(pic_fully_nested),
-		T(pic_sources_and_state), T(ioapic_registers), T(ioapic_edge), T(ioapic_level),
-		T(ioapic_shared_vector), T(ioapic_modes), T(ioapic_rtc_merges), T(ioapic_state), T(eoi_storm),
-		T(routing_errors), T(routing_takes_effect), T(msi), T(creation_errors), T(split_irqchip),
+		T(pic_priority),
+		T(pic_masks),
+		T(pic_spurious),
+		T(pic_auto_eoi_rotate_poll),
+		T(pic_fully_nested),
+		T(pic_sources_and_state),
+		T(ioapic_registers),
+		T(ioapic_edge),
+		T(ioapic_level),
+		T(ioapic_shared_vector),
+		T(ioapic_modes),
+		T(ioapic_rtc_merges),
+		T(ioapic_state),
+		T(eoi_storm),
+		T(routing_errors),
+		T(routing_takes_effect),
+		T(msi),
+		T(creation_errors),
+		T(split_irqchip),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

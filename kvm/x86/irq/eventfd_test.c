@@ -120,7 +120,9 @@ static void interrupts(void **state)
 {
 	struct fixture *f = *state;
 	const struct kvm_irq_routing_entry moved = {
-		.gsi = 24, .type = KVM_IRQ_ROUTING_MSI, .u.msi = { .address_lo = 0xfee00000, .data = 0x71 },
+		.gsi = 24,
+		.type = KVM_IRQ_ROUTING_MSI,
+		.u.msi = {.address_lo = 0xfee00000, .data = 0x71},
 	};
 	u64 start;
 
@@ -203,7 +205,8 @@ static void resample(void **state)
 
 static int ioev(struct hv_vm *vm, int fd, u64 addr, u32 len, u32 flags, u64 match)
 {
-	struct kvm_ioeventfd f = { .fd = fd, .addr = addr, .len = len, .flags = flags, .datamatch = match };
+	struct kvm_ioeventfd f = {
+		.fd = fd, .addr = addr, .len = len, .flags = flags, .datamatch = match};
 
 	return hv_ioeventfd(vm, &f);
 }
@@ -229,7 +232,8 @@ static void ioeventfd_errors(void **state)
 	};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
-		int r = ioev(f->vm, i % 2 ? copy : f->e[0], rows[i].addr, rows[i].len, rows[i].flags, rows[i].match);
+		int r = ioev(f->vm, i % 2 ? copy : f->e[0], rows[i].addr, rows[i].len,
+			     rows[i].flags, rows[i].match);
 
 		if (r != rows[i].err)
 			print_error("row %u\n", i);
@@ -344,8 +348,8 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(errors), T(interrupts), T(survives_close), T(resample), T(ioeventfd_errors), T(ioeventfd_hits),
-		T(concurrent),
+		T(errors),	     T(interrupts),	T(survives_close), T(resample),
+		T(ioeventfd_errors), T(ioeventfd_hits), T(concurrent),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -31,7 +31,10 @@
 #define REDIR_MASKED BIT(16)
 #define REDIR_WRITABLE (0xff0000000000afffull | REDIR_MASKED)
 
-/* A level that is still high after this many EOIs in a row waits a little: the guest has no driver for it. */
+/*
+ * A level that is still high after this many EOIs in a row waits a little: the guest has no driver
+ * for it.
+ */
 #define STORM_EOIS 10000
 #define STORM_PAUSE_NS (NSEC_PER_SEC / 100)
 
@@ -302,7 +305,8 @@ static int ioapic_read(struct hv_iodev *d, struct hv_vcpu *v, u64 addr, unsigned
 	return 0;
 }
 
-static int ioapic_write(struct hv_iodev *d, struct hv_vcpu *v, u64 addr, unsigned len, const void *data)
+static int ioapic_write(struct hv_iodev *d, struct hv_vcpu *v, u64 addr, unsigned len,
+			const void *data)
 {
 	struct hv_ioapic *io = container_of(d, struct hv_ioapic, dev);
 	bool timer_opened = false;
@@ -386,8 +390,12 @@ void hv_ioapic_set(struct hv_vm *vm, const struct kvm_ioapic_state *s)
 	io->irr_delivered = io->delivered = 0;
 	memset(io->eois, 0, sizeof(io->eois));
 	for (unsigned pin = 0; pin < IOAPIC_PINS; pin++) {
-		io->redir[pin] = s->redirtbl[pin].bits & (REDIR_WRITABLE | REDIR_STATUS | REDIR_REMOTE_IRR);
-		/* An interrupt that awaits its EOI was delivered with this vector, as far as we can know. */
+		io->redir[pin] =
+			s->redirtbl[pin].bits & (REDIR_WRITABLE | REDIR_STATUS | REDIR_REMOTE_IRR);
+		/*
+		 * An interrupt that awaits its EOI was delivered with this vector, as far as we can
+		 * know.
+		 */
 		if (io->redir[pin] & REDIR_REMOTE_IRR) {
 			io->vector[pin] = (u8)io->redir[pin];
 			io->delivered |= 1u << pin;

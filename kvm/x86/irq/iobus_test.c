@@ -156,7 +156,8 @@ static void coalesced(void **state)
 {
 	struct hv_vm *vm = test_vm_new();
 	struct hv_vcpu *v = test_vcpu_new(vm, 0);
-	struct kvm_coalesced_mmio_zone z = { .addr = 0xa0000, .size = 0x100 }, part = { .addr = 0xa0010, .size = 4 };
+	struct kvm_coalesced_mmio_zone z = {.addr = 0xa0000, .size = 0x100},
+				       part = {.addr = 0xa0010, .size = 4};
 	struct kvm_coalesced_mmio_zone bad = { .addr = 0, .size = 1, .pio = 2 };
 	struct kvm_coalesced_mmio_ring *ring;
 	unsigned n;
@@ -299,8 +300,12 @@ static void stop_waits(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(ranges), cmocka_unit_test(limit), cmocka_unit_test(removal_waits_for_readers),
-		cmocka_unit_test(coalesced), cmocka_unit_test(timers), cmocka_unit_test(stop_waits),
+		cmocka_unit_test(ranges),
+		cmocka_unit_test(limit),
+		cmocka_unit_test(removal_waits_for_readers),
+		cmocka_unit_test(coalesced),
+		cmocka_unit_test(timers),
+		cmocka_unit_test(stop_waits),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

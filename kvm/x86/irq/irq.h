@@ -145,7 +145,8 @@ void hv_eventfds_free(struct hv_vm *vm);
 struct hv_iodev {
 	/* 0 handled, -EOPNOTSUPP not mine. */
 	int (*read)(struct hv_iodev *d, struct hv_vcpu *v, u64 addr, unsigned len, void *data);
-	int (*write)(struct hv_iodev *d, struct hv_vcpu *v, u64 addr, unsigned len, const void *data);
+	int (*write)(struct hv_iodev *d, struct hv_vcpu *v, u64 addr, unsigned len,
+		     const void *data);
 };
 /*
  * Ranges on a bus, safe against running vCPUs; takes slots_lock. An access goes
@@ -158,14 +159,18 @@ struct hv_iodev {
  */
 #define HV_IODEV_SHARED 1u
 #define HV_IODEV_UNCOUNTED 2u
-int hv_iobus_add(struct hv_vm *vm, enum hv_bus bus, u64 addr, u64 len, unsigned flags, struct hv_iodev *d);
+int hv_iobus_add(struct hv_vm *vm, enum hv_bus bus, u64 addr, u64 len, unsigned flags,
+		 struct hv_iodev *d);
 void hv_iobus_del(struct hv_vm *vm, enum hv_bus bus, struct hv_iodev *d);
 /* 0 handled in the hypervisor; -EOPNOTSUPP: goes to user space. */
 int hv_iobus_read(struct hv_vcpu *v, enum hv_bus bus, u64 addr, unsigned len, void *data);
 int hv_iobus_write(struct hv_vcpu *v, enum hv_bus bus, u64 addr, unsigned len, const void *data);
 void hv_iobus_free(struct hv_vm *vm);
 
-/* vm->coalesced_memfd and coalesced_ring: 0 or -errno. The page is at page 2 of each vCPU mapping. */
+/*
+ * vm->coalesced_memfd and coalesced_ring: 0 or -errno. The page is at page 2 of each
+ * vCPU mapping.
+ */
 int hv_coalesced_new(struct hv_vm *vm);
 void hv_coalesced_free(struct hv_vm *vm);
 int hv_coalesced_register(struct hv_vm *vm, const struct kvm_coalesced_mmio_zone *z);

@@ -73,7 +73,8 @@ static void reset_registers(struct hv_lapic *l)
 		lapic_put(l, APIC_LDR, lapic_x2_ldr(id));
 	set_version(l);
 	/* Firmware's virtual-wire set-up, which KVM does for it. */
-	if (atomic_load(&l->base) & APIC_BASE_BSP && !(l->v->vm->disabled_quirks & KVM_X86_QUIRK_LINT0_REENABLED))
+	if (atomic_load(&l->base) & APIC_BASE_BSP &&
+	    !(l->v->vm->disabled_quirks & KVM_X86_QUIRK_LINT0_REENABLED))
 		lapic_put(l, APIC_LVT0, APIC_DM_EXTINT << 8);
 	atomic_store(&l->esr, 0);
 	atomic_store(&l->extint, -1);

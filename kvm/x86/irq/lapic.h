@@ -110,14 +110,18 @@ static inline bool lapic_vec_set(struct hv_lapic *l, unsigned off, u8 vector)
 {
 	u32 bit = 1u << (vector & 31);
 
-	return __atomic_fetch_or((u32 *)(l->page + off + (vector >> 5) * 16), bit, __ATOMIC_SEQ_CST) & bit;
+	return __atomic_fetch_or((u32 *)(l->page + off + (vector >> 5) * 16), bit,
+				 __ATOMIC_SEQ_CST) &
+	       bit;
 }
 
 static inline bool lapic_vec_clear(struct hv_lapic *l, unsigned off, u8 vector)
 {
 	u32 bit = 1u << (vector & 31);
 
-	return __atomic_fetch_and((u32 *)(l->page + off + (vector >> 5) * 16), ~bit, __ATOMIC_SEQ_CST) & bit;
+	return __atomic_fetch_and((u32 *)(l->page + off + (vector >> 5) * 16), ~bit,
+				  __ATOMIC_SEQ_CST) &
+	       bit;
 }
 
 static inline bool lapic_vec_test(const struct hv_lapic *l, unsigned off, u8 vector)
@@ -201,12 +205,14 @@ struct apic_set {
 /* Does APIC @l answer to @m? @ipi: the message comes from an APIC. The definition of addressing. */
 bool apic_matches(struct hv_lapic *l, const struct apic_msg *m, struct hv_vcpu *source);
 /* All vCPUs that @m goes to. */
-void apic_destinations(struct hv_vm *vm, const struct apic_msg *m, struct hv_vcpu *source, struct apic_set *set);
+void apic_destinations(struct hv_vm *vm, const struct apic_msg *m, struct hv_vcpu *source,
+		       struct apic_set *set);
 /*
  * Deliver to all, or for lowest priority to one, of the destinations.
  * Returns how many took it; -1 if nobody was addressed. @taken: optional, who.
  */
-int apic_send(struct hv_vm *vm, const struct apic_msg *m, struct hv_vcpu *source, struct apic_set *taken);
+int apic_send(struct hv_vm *vm, const struct apic_msg *m, struct hv_vcpu *source,
+	      struct apic_set *taken);
 
 /* pv_eoi.c */
 /* Take the guest's clearing of the flag as the EOI that it stands for. */

@@ -228,7 +228,10 @@ static enum page_hit page_hit(struct hv_vcpu *v, u64 gpa)
 		return PAGE_NO;
 	if (apic_base_mode(base) == APIC_X)
 		return PAGE_XAPIC;
-	/* The page of a disabled or x2APIC-mode APIC swallows accesses, unless user space turned that off. */
+	/*
+	 * The page of a disabled or x2APIC-mode APIC swallows accesses, unless user space turned
+	 * that off.
+	 */
 	return v->vm->disabled_quirks & KVM_X86_QUIRK_LAPIC_MMIO_HOLE ? PAGE_NO : PAGE_HOLE;
 }
 
@@ -267,7 +270,10 @@ bool hv_lapic_mmio_write(struct hv_vcpu *v, u64 gpa, unsigned len, const void *d
 	case PAGE_XAPIC:
 		break;
 	}
-	/* "All 32-bit registers should be accessed using 128-bit aligned 32-bit loads or stores"; others are lost. */
+	/*
+	 * "All 32-bit registers should be accessed using 128-bit aligned 32-bit loads or stores";
+	 * others are lost.
+	 */
 	if (len == 4 && !(gpa & 15)) {
 		memcpy(&val, data, 4);
 		lapic_write_reg(v->lapic, gpa & 0xfff, val);

@@ -222,7 +222,8 @@ static void mode_machine(void **state)
 	for (unsigned from = 0; from < 3; from++) {
 		for (unsigned to = 0; to < 3; to++) {
 			assert_int_equal(hv_lapic_set_base(v, base[from], true), 0);
-			assert_int_equal(hv_lapic_set_base(v, base[to], false), ok[from][to] ? 0 : -EINVAL);
+			assert_int_equal(hv_lapic_set_base(v, base[to], false),
+					 ok[from][to] ? 0 : -EINVAL);
 			assert_int_equal(hv_lapic_get_base(v), base[ok[from][to] ? to : from]);
 		}
 	}
@@ -697,10 +698,25 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(reset_values), T(xapic_masks), T(xapic_access_sizes), T(x2apic_access), T(software_disable),
-		T(errors), T(mode_machine), T(disable_and_move), T(priorities), T(requests), T(ipi_modes),
-		T(init_and_startup), T(pv_ipi), T(timer_counts), T(timer_divides), T(timer_deadline), T(lint0),
-		T(pv_eoi), T(get_set_state),
+		T(reset_values),
+		T(xapic_masks),
+		T(xapic_access_sizes),
+		T(x2apic_access),
+		T(software_disable),
+		T(errors),
+		T(mode_machine),
+		T(disable_and_move),
+		T(priorities),
+		T(requests),
+		T(ipi_modes),
+		T(init_and_startup),
+		T(pv_ipi),
+		T(timer_counts),
+		T(timer_divides),
+		T(timer_deadline),
+		T(lint0),
+		T(pv_eoi),
+		T(get_set_state),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -52,7 +52,8 @@ static void unlock(struct hv_pic *p)
 	for (; acked; acked &= acked - 1) {
 		unsigned pin = __builtin_ctz(acked);
 
-		hv_irq_acked(p->vm, pin / 8 ? KVM_IRQCHIP_PIC_SLAVE : KVM_IRQCHIP_PIC_MASTER, pin % 8);
+		hv_irq_acked(p->vm, pin / 8 ? KVM_IRQCHIP_PIC_SLAVE : KVM_IRQCHIP_PIC_MASTER,
+			     pin % 8);
 	}
 }
 
@@ -334,7 +335,8 @@ static int master_read(struct hv_iodev *d, struct hv_vcpu *v, u64 addr, unsigned
 	return chip_read(container_of(d, struct hv_pic, master), MASTER, addr, len, data);
 }
 
-static int master_write(struct hv_iodev *d, struct hv_vcpu *v, u64 addr, unsigned len, const void *data)
+static int master_write(struct hv_iodev *d, struct hv_vcpu *v, u64 addr, unsigned len,
+			const void *data)
 {
 	return chip_write(container_of(d, struct hv_pic, master), MASTER, addr, len, data);
 }
@@ -344,7 +346,8 @@ static int slave_read(struct hv_iodev *d, struct hv_vcpu *v, u64 addr, unsigned 
 	return chip_read(container_of(d, struct hv_pic, slave), SLAVE, addr, len, data);
 }
 
-static int slave_write(struct hv_iodev *d, struct hv_vcpu *v, u64 addr, unsigned len, const void *data)
+static int slave_write(struct hv_iodev *d, struct hv_vcpu *v, u64 addr, unsigned len,
+		       const void *data)
 {
 	return chip_write(container_of(d, struct hv_pic, slave), SLAVE, addr, len, data);
 }
@@ -360,7 +363,8 @@ static int elcr_read(struct hv_iodev *d, struct hv_vcpu *v, u64 addr, unsigned l
 	return 0;
 }
 
-static int elcr_write(struct hv_iodev *d, struct hv_vcpu *v, u64 addr, unsigned len, const void *data)
+static int elcr_write(struct hv_iodev *d, struct hv_vcpu *v, u64 addr, unsigned len,
+		      const void *data)
 {
 	struct hv_pic *p = container_of(d, struct hv_pic, elcr);
 

@@ -34,7 +34,10 @@ struct hv_pit {
 	bool reinject;
 	unsigned pending;	/* ticks not acknowledged, the one in flight included */
 	bool in_flight;
-	/* Edges are @first + k * @clocks after @origin (host ns); @edge is k of the next, at @next (0: none). */
+	/*
+	 * Edges are @first + k * @clocks after @origin (host ns); @edge is k of the next, at @next
+	 * (0: none).
+	 */
 	u64 origin, first, clocks, edge, next;
 	struct hv_timer timer;
 	struct hv_iodev ports, speaker;
@@ -165,7 +168,8 @@ static void control(struct hv_pit *p, u8 val, u64 now)
 	}
 }
 
-static int ports_write(struct hv_iodev *d, struct hv_vcpu *v, u64 addr, unsigned len, const void *data)
+static int ports_write(struct hv_iodev *d, struct hv_vcpu *v, u64 addr, unsigned len,
+		       const void *data)
 {
 	struct hv_pit *p = container_of(d, struct hv_pit, ports);
 	u64 now = hv_host_ns();
@@ -200,7 +204,8 @@ static int ports_read(struct hv_iodev *d, struct hv_vcpu *v, u64 addr, unsigned 
 	return 0;
 }
 
-static int speaker_write(struct hv_iodev *d, struct hv_vcpu *v, u64 addr, unsigned len, const void *data)
+static int speaker_write(struct hv_iodev *d, struct hv_vcpu *v, u64 addr, unsigned len,
+			 const void *data)
 {
 	struct hv_pit *p = container_of(d, struct hv_pit, speaker);
 	u8 val = *(const u8 *)data;
@@ -307,7 +312,8 @@ int hv_pit_set(struct hv_vm *vm, const struct kvm_pit_state2 *s)
 	p->pending = 0;
 	p->in_flight = false;
 	/* A state of long ago goes on from here: its ticks are the client's to make up. */
-	if (p->chan[0].s.count_load_time > (s64)now || now - (u64)p->chan[0].s.count_load_time > NSEC_PER_SEC)
+	if (p->chan[0].s.count_load_time > (s64)now ||
+	    now - (u64)p->chan[0].s.count_load_time > NSEC_PER_SEC)
 		p->chan[0].s.count_load_time = (s64)now;
 	reprogram(p);
 	pthread_mutex_unlock(&p->lock);

@@ -132,7 +132,8 @@ void pit_chan_latch_status(struct pit_chan *c, u64 now)
 {
 	if (c->s.status_latched)
 		return;
-	c->s.status = pit_chan_out(c, now) << 7 | !c->loaded << 6 | c->s.rw_mode << 4 | c->s.mode << 1 | c->s.bcd;
+	c->s.status = pit_chan_out(c, now) << 7 | !c->loaded << 6 | c->s.rw_mode << 4 |
+		      c->s.mode << 1 | c->s.bcd;
 	c->s.status_latched = 1;
 }
 

@@ -37,7 +37,10 @@ u8 pit_chan_read(struct pit_chan *c, u64 now);
 void pit_chan_gate(struct pit_chan *c, bool gate, u64 now);
 bool pit_chan_out(const struct pit_chan *c, u64 now);
 u16 pit_chan_count(const struct pit_chan *c, u64 now);
-/* Clocks from the start of counting to the first rising edge of OUT, and between edges (0: only one). */
+/*
+ * Clocks from the start of counting to the first rising edge of OUT, and between edges (0: only
+ * one).
+ */
 bool pit_chan_edges(const struct pit_chan *c, u64 *first, u64 *period);
 
 /* From and to a saved state. */

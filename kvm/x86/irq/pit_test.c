@@ -47,7 +47,8 @@ static void modes(void **state)
 	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
 		pit_chan_init(&c, true);
 		load(&c, rows[i].mode, rows[i].bcd, rows[i].count);
-		if (pit_chan_out(&c, at(rows[i].t)) != rows[i].out || pit_chan_count(&c, at(rows[i].t)) != rows[i].value)
+		if (pit_chan_out(&c, at(rows[i].t)) != rows[i].out ||
+		    pit_chan_count(&c, at(rows[i].t)) != rows[i].value)
 			print_error("row %u\n", i);
 		assert_int_equal(pit_chan_out(&c, at(rows[i].t)), rows[i].out);
 		assert_int_equal(pit_chan_count(&c, at(rows[i].t)), rows[i].value);
@@ -308,7 +309,7 @@ static void pit_state(void **state)
 	struct kvm_pit_state2 s;
 
 	test_time_set(START);
-	set_count(v, 0xb4, 0);				/* control of channel 2, count of channel 0 */
+	set_count(v, 0xb4, 0); /* control of channel 2, count of channel 0 */
 	set_count(v, 0x34, 0x8000);
 	test_out(v, 0x61, 3);
 	assert_int_equal(hv_pit_get(vm, &s), 0);
@@ -339,8 +340,9 @@ static void pit_state(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(modes), cmocka_unit_test(before_the_count), cmocka_unit_test(gates),
-		cmocka_unit_test(latches), cmocka_unit_test(ports), cmocka_unit_test(ticks),
+		cmocka_unit_test(modes),       cmocka_unit_test(before_the_count),
+		cmocka_unit_test(gates),       cmocka_unit_test(latches),
+		cmocka_unit_test(ports),       cmocka_unit_test(ticks),
 		cmocka_unit_test(reinjection), cmocka_unit_test(pit_state),
 	};
 

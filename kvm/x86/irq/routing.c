@@ -40,7 +40,10 @@ static void routing_free(struct epoch_node *n)
 
 /* ---- Messages ---- */
 
-/* SDM vol. 3A "Message Signalled Interrupts". Address bits of wide IDs only with KVM_CAP_X2APIC_API. */
+/*
+ * SDM vol. 3A "Message Signalled Interrupts". Address bits of wide IDs only with
+ * KVM_CAP_X2APIC_API.
+ */
 static int msi_message(struct hv_vm *vm, const struct kvm_irq_routing_msi *msi, struct apic_msg *m)
 {
 	if (vm->x2apic_format && (msi->address_hi & 0xff))
@@ -147,7 +150,8 @@ void hv_routing_level_vectors(struct hv_vm *vm, u64 bitmap[4])
 	for (unsigned i = 0; t && i < t->first[HV_MAX_GSI]; i++) {
 		struct apic_msg m;
 
-		if (t->route[i].type == KVM_IRQ_ROUTING_MSI && !msi_message(vm, &t->route[i].msi, &m) && m.level)
+		if (t->route[i].type == KVM_IRQ_ROUTING_MSI &&
+		    !msi_message(vm, &t->route[i].msi, &m) && m.level)
 			bitmap[m.vector / 64] |= BIT(m.vector % 64);
 	}
 	epoch_exit();
@@ -202,7 +206,8 @@ static void add_route(struct hv_irq_routing *t, unsigned at, const struct kvm_ir
 	t->pin_gsi[r->chip.irqchip][r->chip.pin] = e->gsi;
 }
 
-static int build(struct hv_vm *vm, const struct kvm_irq_routing_entry *e, u32 nr, struct hv_irq_routing **out)
+static int build(struct hv_vm *vm, const struct kvm_irq_routing_entry *e, u32 nr,
+		 struct hv_irq_routing **out)
 {
 	struct hv_irq_routing *t;
 	u16 *last;	/* per GSI: index + 1 of the last entry seen */
@@ -233,7 +238,10 @@ static int build(struct hv_vm *vm, const struct kvm_irq_routing_entry *e, u32 nr
 		t->first[g] = at;
 		for (u16 p = last[g]; p; p = prev[p - 1])
 			at++;
-		/* In the caller's order: the PIC has its request before the IOAPIC may announce it. */
+		/*
+		 * In the caller's order: the PIC has its request before the IOAPIC may
+		 * announce it.
+		 */
 		back = at;
 		for (u16 p = last[g]; p; p = prev[p - 1])
 			add_route(t, --back, &e[p - 1]);
@@ -276,8 +284,11 @@ int hv_routing_default(struct hv_vm *vm)
 	for (u32 gsi = 0; gsi < IOAPIC_PINS; gsi++) {
 		if (gsi < PIC_PINS)
 			e[n++] = (struct kvm_irq_routing_entry){
-				.gsi = gsi, .type = KVM_IRQ_ROUTING_IRQCHIP,
-				.u.irqchip = { gsi / 8 ? KVM_IRQCHIP_PIC_SLAVE : KVM_IRQCHIP_PIC_MASTER, gsi % 8 },
+				.gsi = gsi,
+				.type = KVM_IRQ_ROUTING_IRQCHIP,
+				.u.irqchip = {gsi / 8 ? KVM_IRQCHIP_PIC_SLAVE
+						      : KVM_IRQCHIP_PIC_MASTER,
+					      gsi % 8},
 			};
 		e[n++] = (struct kvm_irq_routing_entry){
 			.gsi = gsi, .type = KVM_IRQ_ROUTING_IRQCHIP,

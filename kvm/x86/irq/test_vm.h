@@ -18,7 +18,10 @@
 #define TEST_RAM 0x10000u
 #define TEST_TSC_KHZ 2000000u
 
-/* Host clocks: real, until test_time_set() stops them at a value. The TSC runs at 2 GHz of that time. */
+/*
+ * Host clocks: real, until test_time_set() stops them at a value. The TSC runs at 2 GHz of that
+ * time.
+ */
 void test_time_set(u64 ns);
 void test_time_add(u64 ns);
 void test_time_real(void);
