@@ -12,7 +12,8 @@
  */
 #include "silicon/x86/sys/sys_priv.h"
 
-enum { TYPE_EXTERNAL = 0, TYPE_NMI = 2, TYPE_HW = 3, TYPE_SOFT_INT = 4, TYPE_INT1 = 5, TYPE_SOFT_EXC = 6 };
+/* Types of VMCS interruption information that matter here; 0 and 2 are external and NMI. */
+enum { TYPE_HW = 3, TYPE_SOFT_INT = 4, TYPE_INT1 = 5, TYPE_SOFT_EXC = 6 };
 
 enum { CLASS_BENIGN, CLASS_CONTRIBUTORY, CLASS_PAGE_FAULT, CLASS_DOUBLE_FAULT };
 

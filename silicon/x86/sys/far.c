@@ -156,8 +156,11 @@ static void call_inner(struct x86_cpu *cpu, struct gate *g, struct desc *cs)
 	far_goto(cpu, rip);
 }
 
+/* On the present stack: an access of this privilege level, whose alignment counts. */
 static void push_return(struct x86_cpu *cpu, struct stk *s, unsigned size)
 {
+	if (cpu->mmu_idx == X86_MMU_USER_ALIGN && ((s->base + s->sp) & (size - 1)))
+		x86_fault_code(cpu, X86_AC, 0);
 	stk_push(cpu, s, cpu->seg[X86_CS].sel, size);
 	stk_push(cpu, s, cpu->gpr[X86_REG_NEXT_RIP] & cpu->ip_mask, size);
 }

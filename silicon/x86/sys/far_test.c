@@ -178,6 +178,15 @@ static void far_call_and_return(void **state)
 	assert_int_equal(m.cpu->seg[X86_CS].sel, SEL_CONF | 3);
 	machine_stop(&m);
 
+	/* Its pushes are the program's own: #AC. */
+	start(&m, PROT32, 3);
+	m.cpu->cr0 |= CR0_AM;
+	x86_set_rflags(m.cpu, RFLAGS_1 | RFLAGS_AC);
+	x86_update_mode(m.cpu);
+	m.cpu->gpr[X86_RSP] = USER_STACK_TOP - 1;
+	assert_int_equal(far_to(&m, true, SEL_CONF, DATA_AT), X86_AC);
+	machine_stop(&m);
+
 	/* retf imm16 to an outer level adds the immediate to both stacks and drops DS. */
 	start(&m, PROT32, 0);
 	m.cpu->gpr[X86_RSP] = STACK_TOP - 24;

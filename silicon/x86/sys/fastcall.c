@@ -191,8 +191,27 @@ static x86_fn *base_insn(struct x86_op *op, x86_fn *fn)
 	return mid_block(op, fn);
 }
 
-x86_fn *x86_sel_swapgs(const struct x86_dec *d, struct x86_op *op) { return mid_block(op, op_swapgs); }
-x86_fn *x86_sel_rdfsbase(const struct x86_dec *d, struct x86_op *op) { return base_insn(op, op_rdfsbase); }
-x86_fn *x86_sel_rdgsbase(const struct x86_dec *d, struct x86_op *op) { return base_insn(op, op_rdgsbase); }
-x86_fn *x86_sel_wrfsbase(const struct x86_dec *d, struct x86_op *op) { return base_insn(op, op_wrfsbase); }
-x86_fn *x86_sel_wrgsbase(const struct x86_dec *d, struct x86_op *op) { return base_insn(op, op_wrgsbase); }
+x86_fn *x86_sel_swapgs(const struct x86_dec *d, struct x86_op *op)
+{
+	return mid_block(op, op_swapgs);
+}
+
+x86_fn *x86_sel_rdfsbase(const struct x86_dec *d, struct x86_op *op)
+{
+	return base_insn(op, op_rdfsbase);
+}
+
+x86_fn *x86_sel_rdgsbase(const struct x86_dec *d, struct x86_op *op)
+{
+	return base_insn(op, op_rdgsbase);
+}
+
+x86_fn *x86_sel_wrfsbase(const struct x86_dec *d, struct x86_op *op)
+{
+	return base_insn(op, op_wrfsbase);
+}
+
+x86_fn *x86_sel_wrgsbase(const struct x86_dec *d, struct x86_op *op)
+{
+	return base_insn(op, op_wrgsbase);
+}

@@ -6,8 +6,8 @@ enum { BOTH = 3, INTEL = 1, AMD = 2 };
 
 static void msr_rows_are_sorted(void **state)
 {
-	static const struct { u32 first, last; unsigned vendor; const char *name; } rows[] = {
-#define MSR(first, last, name, vendor, gate, reset, storage, writable, get, set) { first, last, vendor, #name },
+	static const struct { u32 first, last; unsigned vendor; } rows[] = {
+#define MSR(first, last, name, vendor, gate, reset, storage, writable, get, set) { first, last, vendor },
 #include "spec/x86/msr.def"
 #undef MSR
 	};
@@ -65,7 +65,7 @@ static void cpuid_rows_are_sorted(void **state)
 	check_cpuid_rows(amd, ARRAY_SIZE(amd));
 }
 
-/* Every MSR that can be read on a model takes the value that it has after reset, if it can be written. */
+/* Every readable MSR takes back the value that it has after reset, if it can be written. */
 static void reset_values_are_writable(void **state)
 {
 	static const struct { u32 first, last; } rows[] = {
