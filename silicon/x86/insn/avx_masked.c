@@ -79,7 +79,10 @@ x86_fn *x86_sel_avx_zeroall(const struct x86_dec *d, struct x86_op *op)
 static struct x86_ymm to_half(struct x86_cpu *cpu, const struct x86_op *op)
 {
 	struct x86_vec_fp a = {
-		.body = (const void *)op->imm, .dst = YMM(op->reg), .s1 = YMM(op->reg), .s2 = YMM(op->reg),
+		.body = (const void *)op->imm,
+		.dst = YMM(op->reg),
+		.s1 = YMM(op->reg),
+		.s2 = YMM(op->reg),
 	};
 
 	x86_check_avx(cpu);
@@ -125,7 +128,8 @@ static bool masked_in(const struct x86_ymm *mask, unsigned i, unsigned size)
 static u64 element_lin(struct x86_cpu *cpu, const struct x86_op *op, u64 ea, bool write)
 {
 	ea &= op->asize == 8 ? ~0ull : op->asize == 4 ? 0xffffffff : 0xffff;
-	return write ? x86_lin_write(cpu, op->seg, ea, op->osize) : x86_lin_read(cpu, op->seg, ea, op->osize);
+	return write ? x86_lin_write(cpu, op->seg, ea, op->osize)
+		     : x86_lin_read(cpu, op->seg, ea, op->osize);
 }
 
 static void op_maskmov_load(struct x86_cpu *cpu, const struct x86_op *op)
@@ -166,10 +170,12 @@ static void op_maskmov_store(struct x86_cpu *cpu, const struct x86_op *op)
 
 x86_fn *x86_sel_avx_maskmov(const struct x86_dec *d, struct x86_op *op)
 {
-	bool quad = d->insn.mnemonic == ZYDIS_MNEMONIC_VMASKMOVPD || d->insn.mnemonic == ZYDIS_MNEMONIC_VPMASKMOVQ;
+	bool quad = d->insn.mnemonic == ZYDIS_MNEMONIC_VMASKMOVPD ||
+		    d->insn.mnemonic == ZYDIS_MNEMONIC_VPMASKMOVQ;
 
 	op->osize = quad ? 8 : 4;
-	return d->operands[0].type == ZYDIS_OPERAND_TYPE_MEMORY ? op_maskmov_store : op_maskmov_load;
+	return d->operands[0].type == ZYDIS_OPERAND_TYPE_MEMORY ? op_maskmov_store
+								: op_maskmov_load;
 }
 
 /* ---- Gathers ---- */
@@ -193,7 +199,8 @@ static void op_gather(struct x86_cpu *cpu, const struct x86_op *op)
 
 		if (!masked_in(mask, i, size))
 			continue;
-		x86_load_bytes(cpu, op->seg, element_lin(cpu, op, ea, false), &dst->b[i * size], size);
+		x86_load_bytes(cpu, op->seg, element_lin(cpu, op, ea, false), &dst->b[i * size],
+			       size);
 		if (size == 8)
 			mask->q[i] = 0;
 		else
@@ -208,9 +215,21 @@ static void op_gather(struct x86_cpu *cpu, const struct x86_op *op)
 x86_fn *x86_sel_avx_gather(const struct x86_dec *d, struct x86_op *op)
 {
 	switch (d->insn.mnemonic) {
-	case ZYDIS_MNEMONIC_VGATHERDPS: case ZYDIS_MNEMONIC_VPGATHERDD: op->imm = 4; op->osize = 4; break;
-	case ZYDIS_MNEMONIC_VGATHERDPD: case ZYDIS_MNEMONIC_VPGATHERDQ: op->imm = 4; op->osize = 8; break;
-	case ZYDIS_MNEMONIC_VGATHERQPS: case ZYDIS_MNEMONIC_VPGATHERQD: op->imm = 8; op->osize = 4; break;
+	case ZYDIS_MNEMONIC_VGATHERDPS:
+	case ZYDIS_MNEMONIC_VPGATHERDD:
+		op->imm = 4;
+		op->osize = 4;
+		break;
+	case ZYDIS_MNEMONIC_VGATHERDPD:
+	case ZYDIS_MNEMONIC_VPGATHERDQ:
+		op->imm = 4;
+		op->osize = 8;
+		break;
+	case ZYDIS_MNEMONIC_VGATHERQPS:
+	case ZYDIS_MNEMONIC_VPGATHERQD:
+		op->imm = 8;
+		op->osize = 4;
+		break;
 	default: op->imm = 8; op->osize = 8; break;
 	}
 	if (op->reg == op->index || op->reg == op->vvvv || op->index == op->vvvv || op->asize == 2)

@@ -183,7 +183,8 @@ void fake_reset(void)
 {
 	if (!fake_cpu) {
 		fake_cpu = aligned_alloc(64, round_up(sizeof(*fake_cpu), 64));
-		fake_arena = mmap(NULL, FAKE_ARENA_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		fake_arena = mmap(NULL, FAKE_ARENA_SIZE, PROT_READ | PROT_WRITE,
+				  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		BUG_ON(!fake_cpu || fake_arena == MAP_FAILED);
 	}
 	memset(fake_cpu, 0, sizeof(*fake_cpu));
@@ -218,7 +219,8 @@ u8 fake_run(const u8 *code, unsigned len, void *mem)
 	fake_cpu->unwind = &unwind;
 	if (sigsetjmp(unwind, 0))
 		return fake_cpu->fault.vector;
-	if (x86_decode_bytes(fake_cpu, fake_cpu->mode, fake_cpu->code_size, code, len, &op) != X86_DEC_OK)
+	if (x86_decode_bytes(fake_cpu, fake_cpu->mode, fake_cpu->code_size, code, len, &op) !=
+	    X86_DEC_OK)
 		BUG();
 	op.fn(fake_cpu, &op);
 	return FAKE_NO_FAULT;

@@ -77,13 +77,20 @@ static __always_inline void binary(struct x86_cpu *cpu, const struct x86_op *op,
 static void mmx_plain(struct x86_cpu *cpu, const struct x86_op *op) { binary(cpu, op, FIX_NONE); }
 static void mmx_pair(struct x86_cpu *cpu, const struct x86_op *op) { binary(cpu, op, FIX_PAIR); }
 static void mmx_high(struct x86_cpu *cpu, const struct x86_op *op) { binary(cpu, op, FIX_HIGH); }
-static void mmx_shuffle(struct x86_cpu *cpu, const struct x86_op *op) { binary(cpu, op, FIX_SHUFFLE); }
+static void mmx_shuffle(struct x86_cpu *cpu, const struct x86_op *op)
+{
+	binary(cpu, op, FIX_SHUFFLE);
+}
 static void mmx_align(struct x86_cpu *cpu, const struct x86_op *op) { binary(cpu, op, FIX_ALIGN); }
-static void mmx_shift_imm(struct x86_cpu *cpu, const struct x86_op *op) { binary(cpu, op, FIX_SHIFT_IMM); }
+static void mmx_shift_imm(struct x86_cpu *cpu, const struct x86_op *op)
+{
+	binary(cpu, op, FIX_SHIFT_IMM);
+}
 
 x86_fn *x86_sel_mmx(const struct x86_dec *d, struct x86_op *op)
 {
-	bool has_imm = d->operands[d->insn.operand_count_visible - 1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
+	bool has_imm =
+		d->operands[d->insn.operand_count_visible - 1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
 	unsigned mnemonic = d->insn.mnemonic;
 	x86_fn *fn = mmx_plain;
 	const struct x86_vec_body *b;
@@ -243,7 +250,8 @@ static void op_pinsrw(struct x86_cpu *cpu, const struct x86_op *op)
 	x86_check_mmx(cpu);
 	v = op->flags & X86_OP_MEM ? mmx_source(cpu, op) : cpu->gpr[op->rm];
 	mmx_enter(cpu);
-	mmx_set(cpu, op->reg, (mmx_get(cpu, op->reg) & ~(0xffffull << shift)) | (v & 0xffff) << shift);
+	mmx_set(cpu, op->reg,
+		(mmx_get(cpu, op->reg) & ~(0xffffull << shift)) | (v & 0xffff) << shift);
 }
 
 /* As MASKMOVDQU, on 8 bytes. */
@@ -309,8 +317,14 @@ static void convert_from(struct x86_cpu *cpu, const struct x86_op *op, bool to_d
 		cpu->fpu.ymm[op->reg].q[1] = a.out.q[1];
 }
 
-static void op_cvtpi2ps(struct x86_cpu *cpu, const struct x86_op *op) { convert_from(cpu, op, false); }
-static void op_cvtpi2pd(struct x86_cpu *cpu, const struct x86_op *op) { convert_from(cpu, op, true); }
+static void op_cvtpi2ps(struct x86_cpu *cpu, const struct x86_op *op)
+{
+	convert_from(cpu, op, false);
+}
+static void op_cvtpi2pd(struct x86_cpu *cpu, const struct x86_op *op)
+{
+	convert_from(cpu, op, true);
+}
 
 x86_fn *x86_sel_mmx_cvt_from(const struct x86_dec *d, struct x86_op *op)
 {

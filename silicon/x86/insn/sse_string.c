@@ -35,8 +35,9 @@ static __always_inline void pcmpstr(struct x86_cpu *cpu, const struct x86_op *op
 		x86_vec_load(cpu, op, &tmp, 16);
 		s2 = &tmp;
 	}
-	res = x86_vec_string((const void *)op->imm, YMM(op->reg), s2, length(cpu->gpr[X86_RAX], quad),
-			     length(cpu->gpr[X86_RDX], quad), &mask);
+	res = x86_vec_string((const void *)op->imm, YMM(op->reg), s2,
+			     length(cpu->gpr[X86_RAX], quad), length(cpu->gpr[X86_RDX], quad),
+			     &mask);
 	x86_set_arith(cpu, res >> 32 & RFLAGS_ARITH);
 	if (!op->osize)
 		cpu->gpr[X86_RCX] = (u32)res;

@@ -63,10 +63,12 @@ static const struct x86_vec_body bodies[] = {
 	[BODY_##name] = { PTR_##widths(V##name##_), .shape = VEC_##shape_, CLASS_##class(name) },
 #define LEG(name, shape_, class) \
 	[BODY_##name] = { PTR_X(name##_), .shape = VEC_##shape_, CLASS_##class(name) },
-#define VECI(name, shape_, widths, class, n) \
-	[BODYI_##name] = { PTR_##widths(V##name##_i), .shape = VEC_##shape_, .nimm = n, CLASS_##class(name) },
-#define VEXI(name, shape_, widths, class, n) \
-	[BODYI_##name] = { PTR_##widths(V##name##_i), .shape = VEC_##shape_, .nimm = n, CLASS_##class(name) },
+#define VECI(name, shape_, widths, class, n)                                                       \
+	[BODYI_##name] = {PTR_##widths(V##name##_i), .shape = VEC_##shape_, .nimm = n,             \
+			  CLASS_##class(name)},
+#define VEXI(name, shape_, widths, class, n)                                                       \
+	[BODYI_##name] = {PTR_##widths(V##name##_i), .shape = VEC_##shape_, .nimm = n,             \
+			  CLASS_##class(name)},
 #define LEGI(name, shape_, class, n) \
 	[BODYI_##name] = { PTR_X(name##_i), .shape = VEC_##shape_, .nimm = n, CLASS_##class(name) },
 #include "silicon/x86/insn/vec_body.def"
@@ -194,7 +196,8 @@ void x86_vec_store(struct x86_cpu *cpu, const struct x86_op *op, const void *v, 
 	store_at(cpu, op->seg, x86_lin_write(cpu, op->seg, x86_ea(cpu, op), size), v, size);
 }
 
-void x86_vec_load_aligned(struct x86_cpu *cpu, const struct x86_op *op, struct x86_ymm *v, unsigned size)
+void x86_vec_load_aligned(struct x86_cpu *cpu, const struct x86_op *op, struct x86_ymm *v,
+			  unsigned size)
 {
 	u64 lin = x86_lin_read(cpu, op->seg, x86_ea(cpu, op), size);
 
@@ -203,7 +206,8 @@ void x86_vec_load_aligned(struct x86_cpu *cpu, const struct x86_op *op, struct x
 	load_at(cpu, op->seg, lin, v, size);
 }
 
-void x86_vec_store_aligned(struct x86_cpu *cpu, const struct x86_op *op, const void *v, unsigned size)
+void x86_vec_store_aligned(struct x86_cpu *cpu, const struct x86_op *op, const void *v,
+			   unsigned size)
 {
 	u64 lin = x86_lin_write(cpu, op->seg, x86_ea(cpu, op), size);
 
@@ -239,10 +243,11 @@ static __always_inline void fp_plain_end(struct x86_cpu *cpu)
 	cpu->fpu.mxcsr |= _mm_getcsr() & FP_FLAGS;
 }
 
-static void dot_product_stages(struct x86_cpu *cpu, const struct x86_op *op, const struct x86_vec_fp *whole,
-			       unsigned mnemonic);
+static void dot_product_stages(struct x86_cpu *cpu, const struct x86_op *op,
+			       const struct x86_vec_fp *whole, unsigned mnemonic);
 
-static void fp_checked(struct x86_cpu *cpu, const struct x86_op *op, struct x86_vec_fp *a, unsigned mnemonic)
+static void fp_checked(struct x86_cpu *cpu, const struct x86_op *op, struct x86_vec_fp *a,
+		       unsigned mnemonic)
 {
 	u32 guest = cpu->fpu.mxcsr;
 	u32 unmasked = ~(guest >> MXCSR_MASK_SHIFT) & FP_FLAGS;
@@ -250,7 +255,8 @@ static void fp_checked(struct x86_cpu *cpu, const struct x86_op *op, struct x86_
 	u32 flags;
 
 	/* FTZ acts only while underflow is masked. */
-	a->mxcsr = (guest & (MXCSR_RC | MXCSR_DAZ | (unmasked & FP_UE ? 0 : MXCSR_FTZ))) | MXCSR_MASKS;
+	a->mxcsr =
+		(guest & (MXCSR_RC | MXCSR_DAZ | (unmasked & FP_UE ? 0 : MXCSR_FTZ))) | MXCSR_MASKS;
 	flags = x86_vec_fp(a) & FP_FLAGS;
 	if (unlikely(unmasked & FP_UE)) {
 		/*
@@ -278,7 +284,8 @@ static void fp_checked(struct x86_cpu *cpu, const struct x86_op *op, struct x86_
 	cpu->fpu.mxcsr |= flags;
 }
 
-static void stage(struct x86_cpu *cpu, const struct x86_op *op, struct x86_vec_fp *a, unsigned mnemonic)
+static void stage(struct x86_cpu *cpu, const struct x86_op *op, struct x86_vec_fp *a,
+		  unsigned mnemonic)
 {
 	a->body = x86_vec_body(mnemonic, false)->y;
 	a->dst = a->s1;
@@ -290,8 +297,8 @@ static void stage(struct x86_cpu *cpu, const struct x86_op *op, struct x86_vec_f
  * before the flags of the next. Called when a fault is certain; a step that does
  * not fault has only set its flags.
  */
-static void dot_product_stages(struct x86_cpu *cpu, const struct x86_op *op, const struct x86_vec_fp *whole,
-			       unsigned mnemonic)
+static void dot_product_stages(struct x86_cpu *cpu, const struct x86_op *op,
+			       const struct x86_vec_fp *whole, unsigned mnemonic)
 {
 	bool dbl = mnemonic == ZYDIS_MNEMONIC_DPPD || mnemonic == ZYDIS_MNEMONIC_VDPPD;
 	struct x86_ymm s1 = { 0 }, s2 = { 0 };
@@ -347,22 +354,28 @@ static __always_inline const void *source(struct x86_cpu *cpu, const struct x86_
 	return tmp;
 }
 
-static __always_inline void vec_int(struct x86_cpu *cpu, const struct x86_op *op, bool vex, bool mem)
+static __always_inline void vec_int(struct x86_cpu *cpu, const struct x86_op *op, bool vex,
+				    bool mem)
 {
 	struct x86_ymm tmp;
 	const void *s2;
 
 	check(cpu, vex);
 	s2 = source(cpu, op, &tmp, vex, mem);
-	(vex ? x86_vec_call32 : x86_vec_call16)((const void *)op->imm, YMM(op->reg), YMM(op->vvvv), s2,
-						YMM(op->imm2), 0);
+	(vex ? x86_vec_call32 : x86_vec_call16)((const void *)op->imm, YMM(op->reg), YMM(op->vvvv),
+						s2, YMM(op->imm2), 0);
 }
 
 /* The general way, with a result that is committed only if nothing faults. */
-static void fp_commit(struct x86_cpu *cpu, const struct x86_op *op, const void *s2, u64 gpr, bool vex)
+static void fp_commit(struct x86_cpu *cpu, const struct x86_op *op, const void *s2, u64 gpr,
+		      bool vex)
 {
 	struct x86_vec_fp a = {
-		.body = (const void *)op->imm, .dst = YMM(op->reg), .s1 = YMM(op->vvvv), .s2 = s2, .gpr = gpr,
+		.body = (const void *)op->imm,
+		.dst = YMM(op->reg),
+		.s1 = YMM(op->vvvv),
+		.s2 = s2,
+		.gpr = gpr,
 	};
 
 	x86_vec_fp_run(cpu, op, &a);
@@ -372,11 +385,12 @@ static void fp_commit(struct x86_cpu *cpu, const struct x86_op *op, const void *
 		x86_copy16(YMM(op->reg), &a.out);
 }
 
-static __always_inline void fp_do(struct x86_cpu *cpu, const struct x86_op *op, const void *s2, u64 gpr, bool vex)
+static __always_inline void fp_do(struct x86_cpu *cpu, const struct x86_op *op, const void *s2,
+				  u64 gpr, bool vex)
 {
 	if (likely(fp_plain_begin(cpu))) {
-		(vex ? x86_vec_call32 : x86_vec_call16)((const void *)op->imm, YMM(op->reg), YMM(op->vvvv), s2,
-							s2, gpr);
+		(vex ? x86_vec_call32 : x86_vec_call16)((const void *)op->imm, YMM(op->reg),
+							YMM(op->vvvv), s2, s2, gpr);
 		fp_plain_end(cpu);
 	} else {
 		fp_commit(cpu, op, s2, gpr, vex);
@@ -396,15 +410,18 @@ static __always_inline void set_flags(struct x86_cpu *cpu, u64 rflags)
 	x86_set_arith(cpu, rflags & RFLAGS_ARITH);
 }
 
-static __always_inline void vec_flags(struct x86_cpu *cpu, const struct x86_op *op, bool vex, bool mem)
+static __always_inline void vec_flags(struct x86_cpu *cpu, const struct x86_op *op, bool vex,
+				      bool mem)
 {
 	struct x86_ymm tmp;
 
 	check(cpu, vex);
-	set_flags(cpu, x86_vec_flags((const void *)op->imm, YMM(op->reg), source(cpu, op, &tmp, vex, mem)));
+	set_flags(cpu, x86_vec_flags((const void *)op->imm, YMM(op->reg),
+				     source(cpu, op, &tmp, vex, mem)));
 }
 
-static __always_inline void vec_flags_fp(struct x86_cpu *cpu, const struct x86_op *op, bool vex, bool mem)
+static __always_inline void vec_flags_fp(struct x86_cpu *cpu, const struct x86_op *op, bool vex,
+					 bool mem)
 {
 	struct x86_vec_fp a = { .body = (const void *)op->imm };
 	struct x86_ymm tmp;
@@ -422,7 +439,8 @@ static __always_inline void vec_flags_fp(struct x86_cpu *cpu, const struct x86_o
 }
 
 /* Floating point to a general register. */
-static __always_inline void vec_to_gpr(struct x86_cpu *cpu, const struct x86_op *op, bool vex, bool mem)
+static __always_inline void vec_to_gpr(struct x86_cpu *cpu, const struct x86_op *op, bool vex,
+				       bool mem)
 {
 	struct x86_vec_fp a = { .body = (const void *)op->imm };
 	struct x86_ymm tmp;
@@ -439,7 +457,8 @@ static __always_inline void vec_to_gpr(struct x86_cpu *cpu, const struct x86_op 
 }
 
 /* A general register or integer in memory to floating point. */
-static __always_inline void vec_from_gpr(struct x86_cpu *cpu, const struct x86_op *op, bool vex, bool mem)
+static __always_inline void vec_from_gpr(struct x86_cpu *cpu, const struct x86_op *op, bool vex,
+					 bool mem)
 {
 	struct x86_ymm tmp;
 	u64 gpr;
@@ -470,7 +489,8 @@ static __always_inline void vec_sse_only(struct x86_cpu *cpu, const struct x86_o
 }
 
 /* op->imm: the C body, and the immediate above it. */
-static __always_inline void vec_soft(struct x86_cpu *cpu, const struct x86_op *op, bool vex, bool mem)
+static __always_inline void vec_soft(struct x86_cpu *cpu, const struct x86_op *op, bool vex,
+				     bool mem)
 {
 	x86_vec_soft_fn *fn = (x86_vec_soft_fn *)(op->imm & BITS(55, 0));
 	struct x86_ymm tmp, d = { 0 };
@@ -485,12 +505,25 @@ static __always_inline void vec_soft(struct x86_cpu *cpu, const struct x86_op *o
 		x86_copy16(YMM(op->reg), &d);
 }
 
-#define HANDLERS(name) \
-	static void name##_sse_r(struct x86_cpu *cpu, const struct x86_op *op) { name(cpu, op, false, false); } \
-	static void name##_sse_m(struct x86_cpu *cpu, const struct x86_op *op) { name(cpu, op, false, true); } \
-	static void name##_avx_r(struct x86_cpu *cpu, const struct x86_op *op) { name(cpu, op, true, false); } \
-	static void name##_avx_m(struct x86_cpu *cpu, const struct x86_op *op) { name(cpu, op, true, true); } \
-	static x86_fn *const name##_fns[2][2] = {{ name##_sse_r, name##_sse_m }, { name##_avx_r, name##_avx_m }};
+#define HANDLERS(name)                                                                             \
+	static void name##_sse_r(struct x86_cpu *cpu, const struct x86_op *op)                     \
+	{                                                                                          \
+		name(cpu, op, false, false);                                                       \
+	}                                                                                          \
+	static void name##_sse_m(struct x86_cpu *cpu, const struct x86_op *op)                     \
+	{                                                                                          \
+		name(cpu, op, false, true);                                                        \
+	}                                                                                          \
+	static void name##_avx_r(struct x86_cpu *cpu, const struct x86_op *op)                     \
+	{                                                                                          \
+		name(cpu, op, true, false);                                                        \
+	}                                                                                          \
+	static void name##_avx_m(struct x86_cpu *cpu, const struct x86_op *op)                     \
+	{                                                                                          \
+		name(cpu, op, true, true);                                                         \
+	}                                                                                          \
+	static x86_fn *const name##_fns[2][2] = {{name##_sse_r, name##_sse_m},                     \
+						 {name##_avx_r, name##_avx_m}};
 HANDLERS(vec_int)
 HANDLERS(vec_fp)
 HANDLERS(vec_flags)
@@ -499,10 +532,22 @@ HANDLERS(vec_to_gpr)
 HANDLERS(vec_from_gpr)
 HANDLERS(vec_soft)
 
-static void mask_to_gpr_sse(struct x86_cpu *cpu, const struct x86_op *op) { vec_mask_to_gpr(cpu, op, false); }
-static void mask_to_gpr_avx(struct x86_cpu *cpu, const struct x86_op *op) { vec_mask_to_gpr(cpu, op, true); }
-static void sse_only_r(struct x86_cpu *cpu, const struct x86_op *op) { vec_sse_only(cpu, op, false); }
-static void sse_only_m(struct x86_cpu *cpu, const struct x86_op *op) { vec_sse_only(cpu, op, true); }
+static void mask_to_gpr_sse(struct x86_cpu *cpu, const struct x86_op *op)
+{
+	vec_mask_to_gpr(cpu, op, false);
+}
+static void mask_to_gpr_avx(struct x86_cpu *cpu, const struct x86_op *op)
+{
+	vec_mask_to_gpr(cpu, op, true);
+}
+static void sse_only_r(struct x86_cpu *cpu, const struct x86_op *op)
+{
+	vec_sse_only(cpu, op, false);
+}
+static void sse_only_m(struct x86_cpu *cpu, const struct x86_op *op)
+{
+	vec_sse_only(cpu, op, true);
+}
 
 /* ---- Selection ---- */
 
@@ -543,7 +588,8 @@ x86_fn *x86_sel_vec(const struct x86_dec *d, struct x86_op *op)
 	}
 	op->osize = (u8)x86_vec_memsize(d);
 	/* INSERTPS takes the only element that a memory operand has. */
-	if (mem && (d->insn.mnemonic == ZYDIS_MNEMONIC_INSERTPS || d->insn.mnemonic == ZYDIS_MNEMONIC_VINSERTPS))
+	if (mem && (d->insn.mnemonic == ZYDIS_MNEMONIC_INSERTPS ||
+		    d->insn.mnemonic == ZYDIS_MNEMONIC_VINSERTPS))
 		imm &= 0x3f;
 	/* The legacy compares know eight predicates. */
 	if (!vex && b->fp && b->nimm == 32)
@@ -568,7 +614,13 @@ x86_fn *x86_sel_vec(const struct x86_dec *d, struct x86_op *op)
 	case VEC_ST:
 		break;		/* sse_string.c */
 	case VEC_R3:
-	case VEC_RM: case VEC_RVM: case VEC_RVC: case VEC_RMW: case VEC_RMN: case VEC_RVMR: case VEC_RVX:
+	case VEC_RM:
+	case VEC_RVM:
+	case VEC_RVC:
+	case VEC_RMW:
+	case VEC_RMN:
+	case VEC_RVMR:
+	case VEC_RVX:
 		if (b->sse)
 			return mem ? sse_only_m : sse_only_r;
 		return b->fp ? vec_fp_fns[vex][mem] : vec_int_fns[vex][mem];

@@ -10,9 +10,12 @@
 #include "silicon/x86/insn/fp_state.h"
 #include "silicon/x86/mmu/mem.h"
 
-/* Operands of 16 or 32 bytes each; dst is the old destination on entry; @gpr for bodies that take one. */
-void x86_vec_call16(const void *body, void *dst, const void *s1, const void *s2, const void *s3, u64 gpr);
-void x86_vec_call32(const void *body, void *dst, const void *s1, const void *s2, const void *s3, u64 gpr);
+/* Operands of 16 or 32 bytes each; dst is the old destination on entry; @gpr for bodies that take
+ * one. */
+void x86_vec_call16(const void *body, void *dst, const void *s1, const void *s2, const void *s3,
+		    u64 gpr);
+void x86_vec_call32(const void *body, void *dst, const void *s1, const void *s2, const void *s3,
+		    u64 gpr);
 void x86_vec_call_sse(const void *body, void *dst, const void *s1, const void *s2, const void *s3);
 u64 x86_vec_gpr(const void *body, const void *s1, const void *s2);
 u64 x86_vec_flags(const void *body, const void *s1, const void *s2);
@@ -40,7 +43,8 @@ void x86_vec_fp_run(struct x86_cpu *cpu, const struct x86_op *op, struct x86_vec
  * @flags of a masked run of @a, in which OE or UE is among @unmasked: the same with
  * PE as it is when the exponent is unbounded.
  */
-u32 x86_vec_post_flags(const struct x86_vec_fp *a, unsigned mnemonic, unsigned vl, u32 unmasked, u32 flags);
+u32 x86_vec_post_flags(const struct x86_vec_fp *a, unsigned mnemonic, unsigned vl, u32 unmasked,
+		       u32 flags);
 
 /* A native body by its Zydis mnemonic, VEX or legacy name alike. */
 enum x86_vec_shape {
@@ -97,7 +101,9 @@ static inline void x86_vec_zero_upper(struct x86_ymm *r)
 void x86_vec_load(struct x86_cpu *cpu, const struct x86_op *op, struct x86_ymm *v, unsigned size);
 void x86_vec_store(struct x86_cpu *cpu, const struct x86_op *op, const void *v, unsigned size);
 /* The same with the alignment rule of legacy SSE: #GP(0) if not @size aligned. */
-void x86_vec_load_aligned(struct x86_cpu *cpu, const struct x86_op *op, struct x86_ymm *v, unsigned size);
-void x86_vec_store_aligned(struct x86_cpu *cpu, const struct x86_op *op, const void *v, unsigned size);
+void x86_vec_load_aligned(struct x86_cpu *cpu, const struct x86_op *op, struct x86_ymm *v,
+			  unsigned size);
+void x86_vec_store_aligned(struct x86_cpu *cpu, const struct x86_op *op, const void *v,
+			   unsigned size);
 
 #endif

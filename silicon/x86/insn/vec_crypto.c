@@ -155,7 +155,8 @@ static u32 rotr(u32 v, unsigned n)
 SOFT(SHA1MSG1)
 {
 	/* W0..W3 are d[3]..d[0] of the first operand, W4 and W5 d[3] and d[2] of the second. */
-	u32 w0 = s1->d[3], w1 = s1->d[2], w2 = s1->d[1], w3 = s1->d[0], w4 = s2->d[3], w5 = s2->d[2];
+	u32 w0 = s1->d[3], w1 = s1->d[2], w2 = s1->d[1], w3 = s1->d[0], w4 = s2->d[3],
+	    w5 = s2->d[2];
 
 	d->d[3] = w2 ^ w0;
 	d->d[2] = w3 ^ w1;
@@ -166,7 +167,8 @@ SOFT(SHA1MSG1)
 SOFT(SHA1MSG2)
 {
 	u32 w13 = s2->d[2], w14 = s2->d[1], w15 = s2->d[0], w16 = rotl(s1->d[3] ^ w13, 1);
-	u32 w17 = rotl(s1->d[2] ^ w14, 1), w18 = rotl(s1->d[1] ^ w15, 1), w19 = rotl(s1->d[0] ^ w16, 1);
+	u32 w17 = rotl(s1->d[2] ^ w14, 1), w18 = rotl(s1->d[1] ^ w15, 1),
+	    w19 = rotl(s1->d[0] ^ w16, 1);
 
 	d->d[3] = w16;
 	d->d[2] = w17;
@@ -188,7 +190,8 @@ SOFT(SHA1RNDS4)
 	static const u32 k[4] = { 0x5a827999, 0x6ed9eba1, 0x8f1bbcdc, 0xca62c1d6 };
 	u32 a = s1->d[3], b = s1->d[2], c = s1->d[1], e = s1->d[0], w = 0;
 
-	/* Here e is the manual's D; its E is 0, as it is already in the first word of the second operand. */
+	/* Here e is the manual's D; its E is 0, as it is already in the first word of the second
+	 * operand. */
 	for (int i = 3; i >= 0; i--) {
 		u32 f, t;
 
@@ -239,7 +242,8 @@ SOFT(SHA256RNDS2)
 	u32 c = s1->d[3], dd = s1->d[2], g = s1->d[1], h = s1->d[0];
 
 	for (int i = 0; i < 2; i++) {
-		u32 t1 = h + (rotr(e, 6) ^ rotr(e, 11) ^ rotr(e, 25)) + ((e & f) ^ (~e & g)) + s3->d[i];
+		u32 t1 = h + (rotr(e, 6) ^ rotr(e, 11) ^ rotr(e, 25)) + ((e & f) ^ (~e & g)) +
+			 s3->d[i];
 		u32 t2 = (rotr(a, 2) ^ rotr(a, 13) ^ rotr(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));
 
 		h = g;

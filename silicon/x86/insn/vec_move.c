@@ -17,14 +17,21 @@ static __always_inline void check(struct x86_cpu *cpu, bool vex)
 		x86_check_sse(cpu);
 }
 
-#define VARIANTS(name, body, ...) \
-	static void name##_sse(struct x86_cpu *cpu, const struct x86_op *op) { body(cpu, op, false, ##__VA_ARGS__); } \
-	static void name##_avx(struct x86_cpu *cpu, const struct x86_op *op) { body(cpu, op, true, ##__VA_ARGS__); } \
-	static x86_fn *const name##_fns[2] = { name##_sse, name##_avx };
+#define VARIANTS(name, body, ...)                                                                  \
+	static void name##_sse(struct x86_cpu *cpu, const struct x86_op *op)                       \
+	{                                                                                          \
+		body(cpu, op, false, ##__VA_ARGS__);                                               \
+	}                                                                                          \
+	static void name##_avx(struct x86_cpu *cpu, const struct x86_op *op)                       \
+	{                                                                                          \
+		body(cpu, op, true, ##__VA_ARGS__);                                                \
+	}                                                                                          \
+	static x86_fn *const name##_fns[2] = {name##_sse, name##_avx};
 
 /* ---- Whole registers: MOVAPS, MOVDQU, MOVNTPS, LDDQU ... ---- */
 
-static __always_inline void move_reg(struct x86_cpu *cpu, const struct x86_op *op, bool vex, bool wide)
+static __always_inline void move_reg(struct x86_cpu *cpu, const struct x86_op *op, bool vex,
+				     bool wide)
 {
 	check(cpu, vex);
 	if (wide) {
@@ -36,8 +43,8 @@ static __always_inline void move_reg(struct x86_cpu *cpu, const struct x86_op *o
 	}
 }
 
-static __always_inline void move_load(struct x86_cpu *cpu, const struct x86_op *op, bool vex, bool wide,
-				      bool aligned)
+static __always_inline void move_load(struct x86_cpu *cpu, const struct x86_op *op, bool vex,
+				      bool wide, bool aligned)
 {
 	struct x86_ymm v;
 
@@ -52,8 +59,8 @@ static __always_inline void move_load(struct x86_cpu *cpu, const struct x86_op *
 		x86_copy16(YMM(op->reg), &v);
 }
 
-static __always_inline void move_store(struct x86_cpu *cpu, const struct x86_op *op, bool vex, bool wide,
-				       bool aligned)
+static __always_inline void move_store(struct x86_cpu *cpu, const struct x86_op *op, bool vex,
+				       bool wide, bool aligned)
 {
 	check(cpu, vex);
 	if (aligned)
@@ -141,7 +148,8 @@ static __always_inline void scalar_store(struct x86_cpu *cpu, const struct x86_o
 }
 
 /* Between registers the rest comes from the first source (legacy: the destination). */
-static __always_inline void scalar_merge(struct x86_cpu *cpu, const struct x86_op *op, bool vex, bool dbl)
+static __always_inline void scalar_merge(struct x86_cpu *cpu, const struct x86_op *op, bool vex,
+					 bool dbl)
 {
 	struct x86_ymm v = *YMM(op->vvvv);
 
@@ -163,7 +171,8 @@ VARIANTS(merge_sd, scalar_merge, true)
 x86_fn *x86_sel_vec_movs(const struct x86_dec *d, struct x86_op *op)
 {
 	bool vex = op->flags & X86_OP_VEX;
-	bool dbl = d->insn.mnemonic == ZYDIS_MNEMONIC_MOVSD || d->insn.mnemonic == ZYDIS_MNEMONIC_VMOVSD;
+	bool dbl = d->insn.mnemonic == ZYDIS_MNEMONIC_MOVSD ||
+		   d->insn.mnemonic == ZYDIS_MNEMONIC_VMOVSD;
 
 	if (op->flags & X86_OP_MEM) {
 		op->osize = dbl ? 8 : 4;
@@ -196,7 +205,8 @@ static __always_inline void half(struct x86_cpu *cpu, const struct x86_op *op, b
 	*YMM(op->reg) = v;
 }
 
-static __always_inline void half_store(struct x86_cpu *cpu, const struct x86_op *op, bool vex, unsigned from)
+static __always_inline void half_store(struct x86_cpu *cpu, const struct x86_op *op, bool vex,
+				       unsigned from)
 {
 	check(cpu, vex);
 	x86_vec_store(cpu, op, &YMM(op->reg)->q[from], 8);
@@ -282,7 +292,8 @@ static bool has_gpr(const struct x86_dec *d)
 x86_fn *x86_sel_vec_movd(const struct x86_dec *d, struct x86_op *op)
 {
 	bool vex = op->flags & X86_OP_VEX;
-	bool quad = d->insn.mnemonic == ZYDIS_MNEMONIC_MOVQ || d->insn.mnemonic == ZYDIS_MNEMONIC_VMOVQ;
+	bool quad =
+		d->insn.mnemonic == ZYDIS_MNEMONIC_MOVQ || d->insn.mnemonic == ZYDIS_MNEMONIC_VMOVQ;
 
 	op->osize = quad ? 8 : 4;
 	if (op->flags & X86_OP_MEM)

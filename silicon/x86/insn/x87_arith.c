@@ -93,14 +93,17 @@ void x87_store(struct x86_cpu *cpu, const struct x86_op *op, const void *buf)
 void x87_pack(const struct x86_dec *d, struct x86_op *op, const void *body, unsigned pops)
 {
 	op->imm = (u64)body;
-	op->imm2 = (u8)(d->insn.raw.modrm.mod << 6 | d->insn.raw.modrm.reg << 3 | d->insn.raw.modrm.rm);
+	op->imm2 = (u8)(d->insn.raw.modrm.mod << 6 | d->insn.raw.modrm.reg << 3 |
+			d->insn.raw.modrm.rm);
 	op->vvvv = (u8)((d->insn.opcode & 7) | pops << 4);
 	if (op->flags & X86_OP_MEM)
-		op->osize = (u8)(d->operands[0].type == ZYDIS_OPERAND_TYPE_MEMORY ? d->operands[0].size / 8 :
-										   d->operands[1].size / 8);
+		op->osize = (u8)(d->operands[0].type == ZYDIS_OPERAND_TYPE_MEMORY
+					 ? d->operands[0].size / 8
+					 : d->operands[1].size / 8);
 }
 
-static void run(struct x86_cpu *cpu, const struct x86_op *op, struct x86_x87 *x, x86_f80_t a, x86_f80_t b)
+static void run(struct x86_cpu *cpu, const struct x86_op *op, struct x86_x87 *x, x86_f80_t a,
+		x86_f80_t b)
 {
 	x->body = (const void *)op->imm;
 	x->a = a;
@@ -110,7 +113,8 @@ static void run(struct x86_cpu *cpu, const struct x86_op *op, struct x86_x87 *x,
 }
 
 /* FSIN, FPREM and their kind report by condition codes. */
-static void run_cc(struct x86_cpu *cpu, const struct x86_op *op, struct x86_x87 *x, x86_f80_t a, x86_f80_t b)
+static void run_cc(struct x86_cpu *cpu, const struct x86_op *op, struct x86_x87 *x, x86_f80_t a,
+		   x86_f80_t b)
 {
 	x->body = (const void *)op->imm;
 	x->a = a;
@@ -159,13 +163,15 @@ static void op_arith_r(struct x86_cpu *cpu, const struct x86_op *op)
 	}
 }
 
-static x86_fn *select_arith(const struct x86_dec *d, struct x86_op *op, const void *const body[5], bool integer)
+static x86_fn *select_arith(const struct x86_dec *d, struct x86_op *op, const void *const body[5],
+			    bool integer)
 {
 	unsigned pops;
 
 	if (op->flags & X86_OP_MEM) {
 		x87_pack(d, op, NULL, 0);
-		op->imm = (u64)(integer ? body[op->osize == 2 ? 3 : 4] : body[op->osize == 4 ? 1 : 2]);
+		op->imm = (u64)(integer ? body[op->osize == 2 ? 3 : 4]
+					: body[op->osize == 4 ? 1 : 2]);
 		return op_arith_m;
 	}
 	/* D8: ST(0) is the destination; DC and DE: ST(i), DE pops. */
@@ -257,7 +263,8 @@ x86_fn *x86_sel_x87_fcom(const struct x86_dec *d, struct x86_op *op)
 {
 	unsigned m = d->insn.mnemonic;
 	bool integer = m == ZYDIS_MNEMONIC_FICOM || m == ZYDIS_MNEMONIC_FICOMP;
-	bool unordered = m == ZYDIS_MNEMONIC_FUCOM || m == ZYDIS_MNEMONIC_FUCOMP || m == ZYDIS_MNEMONIC_FUCOMPP;
+	bool unordered = m == ZYDIS_MNEMONIC_FUCOM || m == ZYDIS_MNEMONIC_FUCOMP ||
+			 m == ZYDIS_MNEMONIC_FUCOMPP;
 	unsigned pops = 0;
 
 	if (m == ZYDIS_MNEMONIC_FCOMP || m == ZYDIS_MNEMONIC_FICOMP || m == ZYDIS_MNEMONIC_FUCOMP)
@@ -303,7 +310,8 @@ static void op_fxam(struct x86_cpu *cpu, const struct x86_op *op)
 	x86_check_x87(cpu);
 	run(cpu, op, &x, x87_st(cpu, 0), x87_st(cpu, 0));
 	if (x87_empty(cpu, 0))
-		x.sw = (u16)((x.sw & ~FSW_CC) | FSW_C3 | FSW_C0 | (x87_st(cpu, 0).exp >> 15 ? FSW_C1 : 0));
+		x.sw = (u16)((x.sw & ~FSW_CC) | FSW_C3 | FSW_C0 |
+			     (x87_st(cpu, 0).exp >> 15 ? FSW_C1 : 0));
 	x87_status(cpu, op, x.sw & FSW_CC, FSW_CC);
 }
 

@@ -45,7 +45,8 @@ static void op_fnstsw(struct x86_cpu *cpu, const struct x86_op *op)
 {
 	x86_check_x87_nowait(cpu);
 	if (op->flags & X86_OP_MEM)
-		x86_store16(cpu, op->seg, x86_lin_write(cpu, op->seg, x86_ea(cpu, op), 2), cpu->fpu.fsw);
+		x86_store16(cpu, op->seg, x86_lin_write(cpu, op->seg, x86_ea(cpu, op), 2),
+			    cpu->fpu.fsw);
 	else
 		cpu->gpr[X86_RAX] = (cpu->gpr[X86_RAX] & ~0xffffull) | cpu->fpu.fsw;
 }

@@ -65,7 +65,9 @@ x86_fn *x86_sel_x87_fld(const struct x86_dec *d, struct x86_op *op)
 x86_fn *x86_sel_x87_fild(const struct x86_dec *d, struct x86_op *op)
 {
 	x87_pack(d, op, NULL, 0);
-	op->imm = (u64)(op->osize == 2 ? x86_x87_fild_m16 : op->osize == 4 ? x86_x87_fild_m32 : x86_x87_fild_m64);
+	op->imm = (u64)(op->osize == 2	 ? x86_x87_fild_m16
+			: op->osize == 4 ? x86_x87_fild_m32
+					 : x86_x87_fild_m64);
 	return op_load;
 }
 
@@ -185,7 +187,9 @@ x86_fn *x86_sel_x87_fst(const struct x86_dec *d, struct x86_op *op)
 x86_fn *x86_sel_x87_fist(const struct x86_dec *d, struct x86_op *op)
 {
 	x87_pack(d, op, NULL, d->insn.mnemonic != ZYDIS_MNEMONIC_FIST);
-	op->imm = (u64)(op->osize == 2 ? x86_x87_fist_m16 : op->osize == 4 ? x86_x87_fist_m32 : x86_x87_fistp_m64);
+	op->imm = (u64)(op->osize == 2	 ? x86_x87_fist_m16
+			: op->osize == 4 ? x86_x87_fist_m32
+					 : x86_x87_fistp_m64);
 	return op_store;
 }
 

@@ -68,7 +68,8 @@ static void put_x87(const struct area *a)
 	memcpy(head, &f->fcw, 2);
 	memcpy(head + 2, &f->fsw, 2);
 	head[4] = f->ftw;
-	/* AMD keeps the pointers for a pending exception only. FCS and FDS, bytes 12 and 20, are 0. */
+	/* AMD keeps the pointers for a pending exception only. FCS and FDS, bytes 12 and 20, are 0.
+	 */
 	if (!x86_is_amd(a->cpu) || f->fsw & FSW_ES) {
 		memcpy(head + 6, &f->fop, 2);
 		memcpy(head + 8, &f->fip, a->quad ? 8 : 4);
@@ -183,8 +184,8 @@ static u64 in_use(const struct x86_cpu *cpu)
 		sse |= y->q[0] | y->q[1];
 		avx |= y->q[2] | y->q[3];
 	}
-	return (x87_in_use(&cpu->fpu) ? XCR0_X87 : 0) | (sse ? XCR0_SSE : 0) | (avx ? XCR0_AVX : 0) |
-	       (cpu->pkru ? XCR0_PKRU : 0);
+	return (x87_in_use(&cpu->fpu) ? XCR0_X87 : 0) | (sse ? XCR0_SSE : 0) |
+	       (avx ? XCR0_AVX : 0) | (cpu->pkru ? XCR0_PKRU : 0);
 }
 
 /* ---- Formats ---- */
@@ -256,7 +257,8 @@ static unsigned area_size(struct x86_cpu *cpu, u64 mask, bool compact)
 		unsigned i = extended[k];
 
 		if (mask & BIT(i))
-			end = (compact ? compact_offset(mask, i) : standard_offset(cpu, i)) + component_size(i);
+			end = (compact ? compact_offset(mask, i) : standard_offset(cpu, i)) +
+			      component_size(i);
 	}
 	return end;
 }
@@ -350,7 +352,8 @@ static bool restore(const struct area *a, u64 mask, u64 valid, bool need_compact
 		if (!(mask & BIT(i)))
 			continue;
 		if (bv & BIT(i))
-			get_extended(a, i, compact ? compact_offset(comp, i) : standard_offset(cpu, i));
+			get_extended(a, i,
+				     compact ? compact_offset(comp, i) : standard_offset(cpu, i));
 		else
 			init_extended(a, i);
 	}
@@ -359,8 +362,8 @@ static bool restore(const struct area *a, u64 mask, u64 valid, bool need_compact
 
 /* ---- Instructions ---- */
 
-static struct area guest_area(struct x86_cpu *cpu, const struct x86_op *op, unsigned size, unsigned align,
-			      bool write)
+static struct area guest_area(struct x86_cpu *cpu, const struct x86_op *op, unsigned size,
+			      unsigned align, bool write)
 {
 	struct area a = {
 		.cpu = cpu, .seg = op->seg, .quad = x86_in_64(cpu) && op->flags & X86_OP_REXW,
@@ -432,7 +435,8 @@ static void op_xsave(struct x86_cpu *cpu, const struct x86_op *op)
 	save_standard(&a, mask, mask);
 }
 
-/* The "modified" optimisation is optional and not made: it would need the last XRSTOR's identity. */
+/* The "modified" optimisation is optional and not made: it would need the last XRSTOR's identity.
+ */
 static void op_xsaveopt(struct x86_cpu *cpu, const struct x86_op *op)
 {
 	struct area a;
@@ -484,8 +488,9 @@ static void restore_op(struct x86_cpu *cpu, const struct x86_op *op, u64 valid, 
 
 	/* Reach the rest before anything is loaded: a page fault then leaves the state whole. */
 	get(&a, LEGACY_SIZE + 8, &comp, 8);
-	x86_probe_read(cpu, op->seg, a.lin, comp & XCOMP_COMPACT ? area_size(cpu, comp & valid, true) :
-								   area_size(cpu, mask, false));
+	x86_probe_read(cpu, op->seg, a.lin,
+		       comp & XCOMP_COMPACT ? area_size(cpu, comp & valid, true)
+					    : area_size(cpu, mask, false));
 	if (!restore(&a, mask, valid, need_compact))
 		x86_gp0(cpu);
 }
