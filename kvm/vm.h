@@ -6,8 +6,10 @@
  *	vm->lock		creation of vCPUs and devices, capabilities
  *	  vcpu->mutex		vCPU ioctls, held through KVM_RUN
  *	    vm->slots_lock	changes of memslots and I/O buses
- *	      vm->irq_lock	routing table and irqfds
- *	        lapic, ioapic, pic, pit locks (x86/irq/)
+ *	      vm->irq_lock	replacing the routing table and the APIC map
+ *	      irqfds' lock	irqfds; held while they raise interrupts (eventfd.c)
+ *	        ioapic, pic, pit locks (x86/irq/); local APICs have none
+ *	          clock lock, coalesced_lock, timer heap: innermost
  *	          vm->mmu.lock	(rw) page tables; x86/mmu/
  * Readers of memslots, buses and routing hold no lock but an epoch section
  * (base/epoch.h).

@@ -59,18 +59,18 @@ static void reset_registers(struct hv_lapic *l)
 	static const u16 lvt[] = {
 		APIC_CMCI, APIC_LVTT, APIC_LVTTHMR, APIC_LVTPC, APIC_LVT0, APIC_LVT1, APIC_LVTERR,
 	};
-	u32 id = lapic_get(l, APIC_ID);
-
 	lapic_timer_reset(l);
-	for (unsigned off = 0; off < REG_BYTES; off += 16)
-		lapic_put(l, off, 0);
+	/* Others look at the ID meanwhile, to find out whether they mean us. */
+	for (unsigned off = 0; off < REG_BYTES; off += 16) {
+		if (off != APIC_ID)
+			lapic_put(l, off, 0);
+	}
 	for (unsigned i = 0; i < ARRAY_SIZE(lvt); i++)
 		lapic_put(l, lvt[i], APIC_LVT_MASKED);
-	lapic_put(l, APIC_ID, id);
 	lapic_put(l, APIC_DFR, 0xffffffff);
 	lapic_put(l, APIC_SVR, 0xff);
 	if (lapic_mode(l) == APIC_X2)
-		lapic_put(l, APIC_LDR, lapic_x2_ldr(id));
+		lapic_put(l, APIC_LDR, lapic_x2_ldr(l->v->id));
 	set_version(l);
 	/* Firmware's virtual-wire set-up, which KVM does for it. */
 	if (atomic_load(&l->base) & APIC_BASE_BSP &&

@@ -11,6 +11,9 @@
  */
 enum pit_rw { PIT_LATCH, PIT_LSB, PIT_MSB, PIT_BOTH, PIT_SECOND };
 
+/* Of a counter that has had no control word, as KVM saves it. */
+#define PIT_NO_MODE 0xff
+
 u64 pit_ns_to_clocks(u64 ns)
 {
 	return (u128)ns * PIT_HZ / NSEC_PER_SEC;
@@ -65,7 +68,7 @@ void pit_chan_init(struct pit_chan *c, bool gate)
 {
 	*c = (struct pit_chan){
 		.s = {
-			.mode = 3, .gate = gate, .count = 65536,
+			.mode = PIT_NO_MODE, .gate = gate, .count = 65536,
 			.rw_mode = PIT_BOTH, .read_state = PIT_BOTH, .write_state = PIT_BOTH,
 		},
 	};
@@ -133,7 +136,7 @@ void pit_chan_latch_status(struct pit_chan *c, u64 now)
 	if (c->s.status_latched)
 		return;
 	c->s.status = pit_chan_out(c, now) << 7 | !c->loaded << 6 | c->s.rw_mode << 4 |
-		      c->s.mode << 1 | c->s.bcd;
+		      (c->s.mode & 7) << 1 | c->s.bcd;
 	c->s.status_latched = 1;
 }
 
@@ -273,11 +276,11 @@ void pit_chan_set(struct pit_chan *c, const struct kvm_pit_channel_state *s, u64
 
 	c->s = *s;
 	c->s.count = s->count && s->count <= 65536 ? s->count : 65536;
-	c->s.mode = s->mode > 5 ? 3 : s->mode;
+	c->s.mode = s->mode > 5 ? PIT_NO_MODE : s->mode;
 	c->s.rw_mode &= 3;
 	c->s.bcd &= 1;
 	c->s.gate = !!s->gate;
-	c->loaded = true;
+	c->loaded = c->s.mode != PIT_NO_MODE;
 	c->paused = now > start_ns ? pit_ns_to_clocks(now - start_ns) : 0;
 }
 

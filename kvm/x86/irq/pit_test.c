@@ -309,6 +309,12 @@ static void pit_state(void **state)
 	struct kvm_pit_state2 s;
 
 	test_time_set(START);
+	/* What was never programmed does not begin to run by being saved and restored. */
+	assert_int_equal(hv_pit_get(vm, &s), 0);
+	assert_int_equal(s.channels[0].mode, 0xff);
+	assert_int_equal(hv_pit_set(vm, &s), 0);
+	assert_int_equal(hv_pit_get(vm, &s), 0);
+	assert_int_equal(s.channels[0].mode, 0xff);
 	set_count(v, 0xb4, 0); /* control of channel 2, count of channel 0 */
 	set_count(v, 0x34, 0x8000);
 	test_out(v, 0x61, 3);
@@ -327,7 +333,7 @@ static void pit_state(void **state)
 	assert_int_equal(hv_pit_set(vm, &s), 0);
 	assert_int_equal(hv_pit_get(vm, &s), 0);
 	assert_int_equal(s.channels[0].count, 65536);
-	assert_int_equal(s.channels[1].mode, 3);
+	assert_int_equal(s.channels[1].mode, 0xff);	/* no mode at all */
 	assert_int_equal(s.flags, KVM_PIT_FLAGS_HPET_LEGACY);
 	assert_int_equal(test_in(v, 0x61) & 3, 0);
 	assert_int_equal(hv_pit_get(none, &s), -ENXIO);

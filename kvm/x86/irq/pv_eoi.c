@@ -84,9 +84,12 @@ void hv_pv_eoi_entry(struct hv_vcpu *v)
 	isr = lapic_vec_highest(l, APIC_ISR);
 	if (isr < 0 || lapic_vec_highest(l, APIC_IRR) >= 0 || lapic_vec_test(l, APIC_TMR, (u8)isr))
 		return;
-	hv_ioapic_eoi_bitmap(v, handled);
-	if (handled[isr / 64] & BIT(isr % 64))
-		return;
+	/* Edges are of interest to our own IOAPIC only. */
+	if (v->vm->ioapic) {
+		hv_ioapic_eoi_bitmap(v, handled);
+		if (handled[isr / 64] & BIT(isr % 64))
+			return;
+	}
 	if (!flag_read(l, &flag) || !flag_write(l, flag | KVM_PV_EOI_MASK))
 		return;
 	l->pv_eoi_offered = true;
