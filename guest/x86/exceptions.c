@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Replay: guest/run exceptions   (or: userkvm boot --kernel build/guest/exceptions) */
+/* Replay: guest/run exceptions   (or: userkvm boot -i none -k build/guest/exceptions) */
 /* Every exception that 64-bit code can raise: vector, error code, pushed RIP, nesting. */
 #include "kit/kit.h"
 
@@ -51,7 +51,8 @@ static void protection(void)
 
 	report("#GP(0) non-canonical", is_fault(probe("mov (%0), %%al", "r"(NONCANON)), 13, 0));
 	probe_begin();
-	asm volatile("lea 1f(%%rip), %%rax; mov %%rsp, %%gs:16; mov %%rax, %%gs:8; mov %%rbp, %%rdx; mov %0, %%rbp; mov (%%rbp), %%al\n"
+	asm volatile("lea 1f(%%rip), %%rax; mov %%rsp, %%gs:16; mov %%rax, %%gs:8; "
+		     "mov %%rbp, %%rdx; mov %0, %%rbp; mov (%%rbp), %%al\n"
 		     "1:	mov %%rdx, %%rbp; movq $0, %%gs:8" :: "c"(NONCANON) : "rax", "rdx", "memory");
 	report_deviant("#SS(0) non-canonical", "TCG raises #GP(0)", is_fault(probe_end(), 12, 0));
 	if (on_tcg())
@@ -90,7 +91,8 @@ static void user_mode(void)
 	report_deviant("#GP(vector * 8 + 2) gate privilege", "TCG counts 16-byte entries",
 		       is_fault(run_user(user_int, 0), 13, 0x41 * 8 + 2));
 	write_cr0(read_cr0() | CR0_AM);
-	report_deviant("#AC(0)", "TCG checks no alignment", is_fault(run_user(user_align, (u64)user_ptr(data)), 17, 0));
+	report_deviant("#AC(0)", "TCG checks no alignment",
+		       is_fault(run_user(user_align, (u64)user_ptr(data)), 17, 0));
 	write_cr0(read_cr0() & ~(u64)CR0_AM);
 	report("no #AC without CR0.AM", run_user(user_align, (u64)user_ptr(data)).vector == NO_FAULT);
 }

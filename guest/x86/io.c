@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Replay: guest/run io   (or: userkvm boot --kernel build/guest/io) */
+/* Replay: guest/run io   (or: userkvm boot -i none -k build/guest/io) */
 /* Port and memory-mapped I/O by every kind of instruction that a hypervisor must emulate. */
 #include "kit/kit.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Replay: guest/run ipi   (or: userkvm boot --cpus 2 --kernel build/guest/ipi) */
+/* Replay: guest/run ipi   (or: userkvm boot -i none -c 2 -k build/guest/ipi) */
 /* Interrupts between two processors: fixed, self, shorthand, NMI, to a halted target. */
 #include "kit/kit.h"
 

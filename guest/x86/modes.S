@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The assembly half of modes.c: compatibility mode, and a tour 64 -> 32 -> 16 -> real -> 32 -> VM86 -> 64 bits. */
+/*
+ * The assembly half of modes.c: compatibility mode, and a tour through 32-bit protected, 16-bit
+ * protected, real and virtual-8086 mode.
+ */
 #include "kit/kit_asm.h"
 #include "modes.h"
 
@@ -95,16 +98,18 @@ back_from_real:
 
 	/* #GP in virtual-8086 mode; the stack is the TSS's. */
 vm86_gp:
+	mov %ds, %ebx		/* null, so nothing can be stored yet */
+	mov $SEL_DS, %eax
+	mov %eax, %ds
+	mov %ebx, vm86_ds
 	mov (%esp), %eax
 	mov %eax, vm86_error
 	mov 4(%esp), %eax
 	mov %eax, vm86_eip
 	mov 12(%esp), %eax
 	mov %eax, vm86_flags
-	mov %ds, vm86_ds
 	/* Back to long mode. */
 	mov $SEL_DS, %eax
-	mov %eax, %ds
 	mov %eax, %es
 	mov %eax, %ss
 	mov $MSR_EFER, %ecx

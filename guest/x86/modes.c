@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Replay: guest/run modes   (or: userkvm boot --kernel build/guest/modes) */
-/* Every execution mode: compatibility, 32- and 16-bit protected, real, virtual-8086, and the ways between. */
+/* Replay: guest/run modes   (or: userkvm boot -i none -k build/guest/modes) */
+/* Every execution mode (compatibility, 32- and 16-bit protected, real, virtual-8086) and the ways between. */
 #include "kit/kit.h"
 
 #include "modes.h"
@@ -37,7 +37,8 @@ static void compatibility(void)
 	report("its CS", (compat_cs & 0xffff) == SEL_CS32);
 	set_spare((u64)small, 15, 0x93);
 	set_handler(13, on_gp);
-	report_deviant("a segment limit counts there", "TCG checks no limits", limit_call() == 0 && gp_hits == 1 && gp_error == 0);
+	report_deviant("a segment limit counts there", "TCG checks no limits",
+		       limit_call() == 0 && gp_hits == 1 && gp_error == 0);
 	report_deviant("the frame has the 32-bit CS", "TCG checks no limits", gp_cs == SEL_CS32);
 	set_handler(13, NULL);
 }

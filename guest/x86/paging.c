@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Replay: guest/run paging   (or: userkvm boot --kernel build/guest/paging) */
+/* Replay: guest/run paging   (or: userkvm boot -i none -k build/guest/paging) */
 /* Page faults: every error-code bit, CR2, accessed and dirty flags, WP, NX, SMEP, SMAP. */
 #include "kit/kit.h"
 
@@ -46,14 +46,17 @@ static void supervisor(void)
 	report("read, NX", !probe("mov (%0), %%al", "r"(page)).taken);
 	wrmsr(MSR_EFER, rdmsr(MSR_EFER) & ~(u64)EFER_NXE);
 	pte_change(page, 0, 0);
-	report_deviant("NX is reserved without EFER.NXE", "TCG leaves P clear", is_fault(probe("mov (%0), %%al", "r"(page)), 14, ERR_P | ERR_RSVD));
+	report_deviant("NX is reserved without EFER.NXE", "TCG leaves P clear",
+		       is_fault(probe("mov (%0), %%al", "r"(page)), 14, ERR_P | ERR_RSVD));
 	wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_NXE);
 	pte_change(page, 0, PTE_NX);
 
 	pte_change(page, 1ull << 51, 0);
-	report_deviant("reserved bit", "TCG leaves P clear", is_fault(probe("movb $1, (%0)", "r"(page)), 14, ERR_P | ERR_W | ERR_RSVD));
+	report_deviant("reserved bit", "TCG leaves P clear",
+		       is_fault(probe("movb $1, (%0)", "r"(page)), 14, ERR_P | ERR_W | ERR_RSVD));
 	pte_change(page, 0, PTE_P);
-	report("no reserved bits in a not-present entry", is_fault(probe("movb $1, (%0)", "r"(page)), 14, ERR_W));
+	report("no reserved bits in a not-present entry",
+	       is_fault(probe("movb $1, (%0)", "r"(page)), 14, ERR_W));
 	pte_change(page, PTE_P, 1ull << 51);
 
 	pte_change(area[1], 0, PTE_P);
@@ -115,7 +118,8 @@ static void user(void)
 	report("user fetch", run_user(user_call, a).vector == NO_FAULT);
 	set_user(PTE_RW);
 	report("user read of a supervisor page", is_fault(run_user(user_read, a), 14, ERR_P | ERR_U));
-	report("user write of a supervisor page", is_fault(run_user(user_write, a), 14, ERR_P | ERR_W | ERR_U));
+	report("user write of a supervisor page",
+	       is_fault(run_user(user_write, a), 14, ERR_P | ERR_W | ERR_U));
 	report("user fetch of a supervisor page", is_fault(run_user(user_call, a), 14, ERR_P | ERR_U | ERR_I));
 	set_user(PTE_P | PTE_U);
 	report("user write, read-only", is_fault(run_user(user_write, a), 14, ERR_P | ERR_W | ERR_U));
@@ -134,7 +138,8 @@ static void smep_smap(void)
 	set_user(PTE_RW | PTE_U);
 	if (b >> 7 & 1) {
 		write_cr4(read_cr4() | CR4_SMEP);
-		report("SMEP: supervisor fetch of a user page", is_fault(probe("call *%0", "r"(alias)), 14, ERR_P | ERR_I));
+		report("SMEP: supervisor fetch of a user page",
+		       is_fault(probe("call *%0", "r"(alias)), 14, ERR_P | ERR_I));
 		write_cr4(read_cr4() & ~(u64)CR4_SMEP);
 		report("without SMEP", !probe("call *%0", "r"(alias)).taken);
 	} else {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Replay: guest/run smc   (or: userkvm boot --cpus 2 --kernel build/guest/smc) */
-/* Code that is written: by itself, in its own page and block, by REP, by another processor, through an alias. */
+/* Replay: guest/run smc   (or: userkvm boot -i none -c 2 -k build/guest/smc) */
+/* Code that is written: by itself, by REP, across pages, through an alias, by another processor. */
 #include "kit/kit.h"
 
 static u8 code[2][4096] __attribute__((aligned(4096)));

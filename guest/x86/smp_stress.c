@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Replay: guest/run smp_stress   (or: userkvm boot --cpus 4 --kernel build/guest/smp_stress) */
+/* Replay: guest/run smp_stress   (or: userkvm boot -i none -c 4 -k build/guest/smp_stress) */
 /* Four processors: locked operations, IPI storms, timer interrupts, TLB shoot-downs, store ordering. */
 #include "kit/kit.h"
 

@@ -101,7 +101,7 @@ static inline void pause(void) { asm volatile("pause" ::: "memory"); }
 static inline void invlpg(const volatile void *p) { asm volatile("invlpg (%0)" :: "r"(p) : "memory"); }
 static inline u64 read_rflags(void) { u64 v; asm volatile("pushfq; pop %0" : "=r"(v)); return v; }
 
-/* Wait until @cond holds, for some seconds at most; its value at the end. Enables interrupts meanwhile. */
+/* Wait until @cond holds, some seconds at most, with interrupts let in; its value at the end. */
 #define wait_for(cond) ({ \
 		u64 end_ = rdtsc() + kit_patience; \
 		while (!(cond) && rdtsc() < end_) { let_in(); pause(); } \
@@ -135,7 +135,8 @@ struct fault {
  */
 #define probe(insn, ...) ({ \
 		probe_begin(); \
-		asm volatile("lea 1f(%%rip), %%rax; mov %%rsp, %%gs:16; mov %%rax, %%gs:8\n\t" insn "\n1:\n\tmovq $0, %%gs:8" \
+		asm volatile("lea 1f(%%rip), %%rax; mov %%rsp, %%gs:16; mov %%rax, %%gs:8\n\t" \
+			     insn "\n1:\n\tmovq $0, %%gs:8" \
 			     :: __VA_ARGS__ : "rax", "memory", "cc"); \
 		probe_end(); })
 void probe_begin(void);

@@ -17,7 +17,8 @@ u64 kit_patience = 4000000000ull;
 static void load_tss(struct cpu *c)
 {
 	u64 base = (u64)c->tss, *d = &kit_gdt[SEL_TSS / 8 + 2 * c->id];
-	u64 rsp0 = (u64)(c->kernel_stack + sizeof(c->kernel_stack)), ist = (u64)(c->ist_stack + sizeof(c->ist_stack));
+	u64 rsp0 = (u64)(c->kernel_stack + sizeof(c->kernel_stack));
+	u64 ist = (u64)(c->ist_stack + sizeof(c->ist_stack));
 	u16 iomap = sizeof(c->tss);
 
 	memcpy(c->tss + 4, &rsp0, 8);

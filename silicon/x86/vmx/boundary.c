@@ -2,7 +2,8 @@
 /*
  * What happens between two instructions in non-root operation, in the order of
  * the manual: completion of APIC writes, INIT and SIPI, MTF; then, after the
- * debug traps of sys/, timer, windows, and the NMIs and interrupts that exit (sys/ delivers the others).
+ * debug traps of sys/, timer, windows, and the NMIs and interrupts that exit (sys/ delivers
+ * the others).
  *
  * While a window or a virtual interrupt has to be watched, the run loop is asked
  * to come here between any two blocks (X86_EV_TIMER). That is enough: every

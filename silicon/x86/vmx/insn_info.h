@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* VM-exit instruction information and displacements: SDM vol. 3C "Information for VM Exits Due to Instruction Execution". */
+/*
+ * VM-exit instruction information and displacements. SDM vol. 3C "Information for VM Exits
+ * Due to Instruction Execution".
+ */
 #ifndef SILICON_X86_VMX_INSN_INFO_H
 #define SILICON_X86_VMX_INSN_INFO_H
 
