@@ -214,6 +214,13 @@ static unsigned wait_vector(struct hv_vcpu *v, unsigned ms)
 	return 0;
 }
 
+/* Take interrupts until none has come for a while. */
+static void drain(struct hv_vcpu *v)
+{
+	while (wait_vector(v, 10))
+		;
+}
+
 static void set_count(struct hv_vcpu *v, u8 control, u16 count)
 {
 	test_out(v, 0x43, control);
@@ -240,19 +247,28 @@ static void ticks(void **state)
 	for (; n < 60; n++)
 		assert_int_equal(wait_vector(v, 1000), 0x51);
 	assert_true(n <= (hv_host_ns() - start) / 999863 + 1);
+	/* A control word stops it: what it owes still comes, and then no more. */
+	test_out(v, 0x43, 0x30);
+	drain(v);
+	assert_int_equal(wait_vector(v, 20), 0);
 	/* One-shot. */
 	set_count(v, 0x30, 1193);
-	while (hv_irq_ack(v) >= 0)
-		lapic_write_reg(v->lapic, APIC_EOI, 0);
 	assert_int_equal(wait_vector(v, 1000), 0x51);
-	assert_int_equal(wait_vector(v, 20), 0);
-	/* A control word stops it. */
-	set_count(v, 0x34, 1193);
-	assert_int_equal(wait_vector(v, 1000), 0x51);
-	test_out(v, 0x43, 0x34);
-	wait_vector(v, 5);
 	assert_int_equal(wait_vector(v, 20), 0);
 	test_vm_free(vm);
+}
+
+/* How many interrupts there are for 20 ms of ticks that nobody looked after. */
+static unsigned ticks_of_a_while(struct hv_vcpu *v)
+{
+	unsigned n = 0;
+
+	set_count(v, 0x34, 1193);
+	usleep(20000);
+	test_out(v, 0x43, 0x34);
+	while (wait_vector(v, 10))
+		n++;
+	return n;
 }
 
 static void reinjection(void **state)
@@ -264,12 +280,9 @@ static void reinjection(void **state)
 	test_out(v, 0x21, 0xff);
 	test_mmio_write(v, 0xfec00000, 0x10);
 	test_mmio_write(v, 0xfec00010, 0x51);
-	set_count(v, 0x34, 1193);
-	usleep(30000);
-	test_out(v, 0x43, 0x34);			/* stop */
-	usleep(2000);
-	for (; hv_irq_ack(v) >= 0; n++)
-		lapic_write_reg(v->lapic, APIC_EOI, 0);
+	/* A busy host may keep the timer thread from running; not for ever. */
+	for (unsigned i = 0; i < 100 && n < 2; i++)
+		n = ticks_of_a_while(v);
 	assert_true(n > 1);
 	/* Before the guest has acknowledged one, the next is not even pending. */
 	set_count(v, 0x34, 1193);
@@ -279,18 +292,12 @@ static void reinjection(void **state)
 	usleep(10000);
 	assert_false(lapic_vec_test(v->lapic, APIC_IRR, 0x51));
 	test_out(v, 0x43, 0x34);
-	do {
-		lapic_write_reg(v->lapic, APIC_EOI, 0);
-	} while (hv_irq_ack(v) >= 0);
+	lapic_write_reg(v->lapic, APIC_EOI, 0);
+	drain(v);
 	/* Discarded: what came meanwhile is one interrupt. */
 	assert_int_equal(hv_pit_reinject(vm, false), 0);
-	set_count(v, 0x34, 1193);
-	usleep(30000);
-	test_out(v, 0x43, 0x34);
-	usleep(2000);
-	for (n = 0; hv_irq_ack(v) >= 0; n++)
-		lapic_write_reg(v->lapic, APIC_EOI, 0);
-	assert_int_equal(n, 1);
+	for (unsigned i = 0; i < 3; i++)
+		assert_true(ticks_of_a_while(v) <= 2);	/* and one that was on its way */
 	/* Ticks while masked are forgotten, and opening the mask finds it alive. */
 	assert_int_equal(hv_pit_reinject(vm, true), 0);
 	test_mmio_write(v, 0xfec00010, 0x10051);
