@@ -49,7 +49,7 @@ void hv_set_dr(struct hv_vcpu *v, unsigned n, u64 val)
 void hv_update_exception_bitmap(struct hv_vcpu *v)
 {
 	struct hv_vcpu_x86 *x = v->x86;
-	u32 bitmap = BIT(HV_MC);
+	u32 bitmap = BIT(HV_MC) | BIT(HV_UD);
 
 	if (x->guest_debug & (KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_USE_HW_BP))
 		bitmap |= BIT(HV_DB);

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/epoch.h"
 #include "kvm/x86/emulate.h"
 
 struct mov {
@@ -228,31 +229,52 @@ static bool immediate(struct mov *m, unsigned size, u64 *val)
 	return true;
 }
 
-int hv_mov_mmio(struct hv_vcpu *v, u64 gpa)
+/* Linear address of the operand; false unless the segment is plainly good for the access. */
+static bool linear(struct hv_vcpu *v, const struct mov *m, int seg, u64 off, bool write, u64 *lin)
+{
+	u32 ar;
+
+	*lin = off;
+	if (m->mode64) {
+		if (seg == X86_FS || seg == X86_GS)
+			*lin += vmcs_get(v, VMCS_GUEST_ES_BASE + 2 * seg);
+		return true;
+	}
+	/* Writable expand-up data without a limit; others need the rules of the manual. */
+	ar = (u32)vmcs_get(v, VMCS_GUEST_ES_AR + 2 * seg);
+	if ((ar & (X86_AR_UNUSABLE | BIT(3) | BIT(2))) || (write && !(ar & BIT(1))) ||
+	    vmcs_get(v, VMCS_GUEST_ES_LIMIT + 2 * seg) != 0xffffffff)
+		return false;
+	*lin = (u32)(off + vmcs_get(v, VMCS_GUEST_ES_BASE + 2 * seg));
+	return true;
+}
+
+/* Operand, direction and length into mmio.mov, the value of a store into *@val. */
+static bool decode(struct hv_vcpu *v, u64 gpa, bool *write, u64 *val)
 {
 	struct hv_vcpu_x86 *x = v->x86;
 	struct mov m = { .seg = -1 };
-	bool write = false, two_byte = false, rip_relative;
-	u64 off, lin, val = 0, check;
+	bool two_byte = false, rip_relative;
+	u64 off, lin, check;
 	u8 insn[15], op, reg, size;
-	unsigned access;
 	int seg;
 
 	m.mode64 = hv_is_64bit(v);
 	if (!m.mode64 && !(hv_is_prot(v) && (vmcs_get(v, VMCS_GUEST_CS_AR) & X86_AR_DB)))
-		return -EOPNOTSUPP;
+		return false;
 	m.p = insn;
 	m.end = insn + hv_fetch_insn(v, insn);
 	if (!prefixes(&m, &op) || (m.addr32 && !m.mode64))
-		return -EOPNOTSUPP;
+		return false;
 	if (op == 0x0f) {
 		two_byte = true;
 		if (!next(&m, &op))
-			return -EOPNOTSUPP;
+			return false;
 	}
 	if (!memory_operand(v, &m, &off, &rip_relative, &seg))
-		return -EOPNOTSUPP;
+		return false;
 	reg = (m.modrm >> 3 & 7) | (m.rex & 4u) << 1;
+	*write = false;
 	x->mmio.mov.sign = x->mmio.mov.high = false;
 	x->mmio.mov.reg = reg;
 	x->mmio.mov.out_size = size = word_size(&m);
@@ -261,8 +283,8 @@ int hv_mov_mmio(struct hv_vcpu *v, u64 gpa)
 		size = 1;
 		/* fallthrough */
 	case 0x89:
-		write = true;
-		val = read_reg(v, reg, size, m.rex);
+		*write = true;
+		*val = read_reg(v, reg, size, m.rex);
 		break;
 	case 0x8a:
 		x->mmio.mov.out_size = size = 1;
@@ -274,9 +296,9 @@ int hv_mov_mmio(struct hv_vcpu *v, u64 gpa)
 		size = 1;
 		/* fallthrough */
 	case 0xc7:
-		write = true;
-		if ((m.modrm >> 3 & 7) != 0 || !immediate(&m, size, &val))
-			return -EOPNOTSUPP;
+		*write = true;
+		if ((m.modrm >> 3 & 7) != 0 || !immediate(&m, size, val))
+			return false;
 		break;
 	case 0x1b6: case 0x1be:
 		size = 1;
@@ -287,7 +309,7 @@ int hv_mov_mmio(struct hv_vcpu *v, u64 gpa)
 		x->mmio.mov.sign = op == 0xbf;
 		break;
 	default:
-		return -EOPNOTSUPP;
+		return false;
 	}
 	x->mmio.mov.size = size;
 	x->mmio.mov.len = (u8)(m.p - insn);
@@ -295,27 +317,28 @@ int hv_mov_mmio(struct hv_vcpu *v, u64 gpa)
 		off += vmcs_get(v, VMCS_GUEST_RIP) + x->mmio.mov.len;
 	if (m.addr32)
 		off = (u32)off;
-	if (m.seg >= 0)
-		seg = m.seg;
-	lin = off;
-	if (!m.mode64) {
-		u32 ar = (u32)vmcs_get(v, VMCS_GUEST_ES_AR + 2 * seg);
-
-		/* Flat segments only: others need limit and type checks. */
-		if ((ar & (X86_AR_UNUSABLE | BIT(3))) || ((write || (ar & BIT(2))) && !(ar & BIT(1))) ||
-		    (ar & BIT(2)) || vmcs_get(v, VMCS_GUEST_ES_LIMIT + 2 * seg) != 0xffffffff)
-			return -EOPNOTSUPP;
-		lin = (u32)(off + vmcs_get(v, VMCS_GUEST_ES_BASE + 2 * seg));
-	} else if (seg == X86_FS || seg == X86_GS) {
-		lin = off + vmcs_get(v, VMCS_GUEST_ES_BASE + 2 * seg);
-	}
+	if (!linear(v, &m, m.seg >= 0 ? m.seg : seg, off, *write, &lin))
+		return false;
 	/* The exit may have been for a page table or the code: then this is another address. */
-	access = (write ? HV_WALK_WRITE : 0) | (hv_get_cpl(v) == 3 ? HV_WALK_USER : 0);
-	if ((lin & ~PAGE_MASK) + size > PAGE_SIZE || !hv_walk(v, lin, access, &check) || check != gpa)
+	return (lin & ~PAGE_MASK) + size <= PAGE_SIZE &&
+	       hv_walk(v, lin, (*write ? HV_WALK_WRITE : 0) | (hv_get_cpl(v) == 3 ? HV_WALK_USER : 0),
+		       &check) && check == gpa;
+}
+
+int hv_mov_mmio(struct hv_vcpu *v, u64 gpa)
+{
+	bool write, ok;
+	u64 val = 0;
+
+	/* One section for all the reads of a walk: those inside nest. */
+	epoch_enter();
+	ok = decode(v, gpa, &write, &val);
+	epoch_exit();
+	if (!ok)
 		return -EOPNOTSUPP;
 	if (!write)
 		return do_read(v, gpa);
-	if (hv_mmio_write(v, gpa, &val, size) != X86_BUS_OK)
+	if (hv_mmio_write(v, gpa, &val, v->x86->mmio.mov.size) != X86_BUS_OK)
 		return -EOPNOTSUPP;
 	skip(v);
 	return hv_mmio_send_writes(v);

@@ -255,6 +255,13 @@ int hv_vmx_run(struct hv_vcpu *v)
 		hv_inject_events(v);
 		x->injected = vmcs_get(v, VMCS_ENTRY_INTR_INFO) & INTR_VALID;
 	}
+	/*
+	 * A user's single step over STI or MOV SS: with the shadow set and TF, VM entry
+	 * wants a pending step that belongs to the guest. There is none.
+	 */
+	if (unlikely(x->guest_debug & KVM_GUESTDBG_SINGLESTEP))
+		vmcs_set(v, VMCS_GUEST_INTERRUPTIBILITY, vmcs_get(v, VMCS_GUEST_INTERRUPTIBILITY) &
+			 ~(u64)(INTERRUPTIBILITY_STI | INTERRUPTIBILITY_MOVSS));
 	if (v->lapic)
 		hv_pv_eoi_entry(v);
 	arm_timer(v);

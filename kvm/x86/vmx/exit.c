@@ -102,6 +102,27 @@ static int exit_breakpoint(struct hv_vcpu *v)
 	return hv_debug_exit(v, HV_BP, x86_get_dr(v->cpu, 6), hv_linear_rip(v));
 }
 
+/*
+ * A guest that calls with the other vendor's instruction (0F 01 D9 for 0F 01 C1):
+ * KVM patches it in place unless the quirk is off. Only where the guest itself
+ * could write.
+ */
+static bool fix_hypercall(struct hv_vcpu *v)
+{
+	static const u8 vmmcall[3] = { 0x0f, 0x01, 0xd9 }, vmcall[3] = { 0x0f, 0x01, 0xc1 };
+	unsigned access = HV_WALK_WRITE | (hv_get_cpl(v) == 3 ? HV_WALK_USER : 0);
+	u64 lin = hv_linear_rip(v), gpa;
+	u8 insn[15];
+
+	if ((v->vm->disabled_quirks & KVM_X86_QUIRK_FIX_HYPERCALL_INSN) ||
+	    (lin & ~PAGE_MASK) > PAGE_SIZE - sizeof(vmcall))
+		return false;
+	if (hv_fetch_insn(v, insn) < sizeof(vmmcall) || memcmp(insn, vmmcall, sizeof(vmmcall)))
+		return false;
+	return hv_walk(v, lin, access, &gpa) &&
+	       hv_write_guest(v->vm, 0, gpa, vmcall, sizeof(vmcall)) == 0;
+}
+
 static int hv_vmx_exit_exception(struct hv_vcpu *v)
 {
 	u32 info = v->x86->exit_intr_info, error = 0;
@@ -118,10 +139,8 @@ static int hv_vmx_exit_exception(struct hv_vcpu *v)
 	case HV_BP:
 		return exit_breakpoint(v);
 	case HV_UD:
-		hv_queue_ud(v);
-		return 1;
-	case HV_AC:
-		hv_queue_exception(v, HV_AC, true, error, false, 0);
+		if (!fix_hypercall(v))
+			hv_queue_ud(v);
 		return 1;
 	default:
 		v->run->exit_reason = KVM_EXIT_EXCEPTION;
