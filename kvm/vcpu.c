@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <linux/futex.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -222,6 +223,16 @@ void hv_vcpu_sleep(struct hv_vcpu *v, u32 word, u64 deadline)
 		ns = (u64)now.tv_sec * 1000000000u + (u64)now.tv_nsec + SIGPENDING_POLL_NS;
 		deadline = deadline ? min(deadline, ns) : ns;
 	}
+#ifdef __SANITIZE_THREAD__
+	/*
+	 * ThreadSanitizer holds signal handlers back until a call that it knows to
+	 * block; a raw system call is none.
+	 */
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	ns = (u64)now.tv_sec * 1000000000u + (u64)now.tv_nsec + SIGPENDING_POLL_NS;
+	deadline = deadline ? min(deadline, ns) : ns;
+	poll(NULL, 0, 0);
+#endif
 	ts.tv_sec = (time_t)(deadline / 1000000000u);
 	ts.tv_nsec = (long)(deadline % 1000000000u);
 	/* FUTEX_WAIT_BITSET takes an absolute CLOCK_MONOTONIC time. */

@@ -705,27 +705,35 @@ static bool on_model(const struct x86_model *model, const struct msr_row *r)
 	return true;
 }
 
-const u32 *hv_msr_list(const struct x86_model *model, unsigned *n)
+static unsigned build_list(const struct x86_model *model, u32 *list)
 {
-	static u32 list[2][MAX_LIST];
-	static _Atomic unsigned count[2];
-	bool intel = hv_model_is_intel(model);
-	unsigned k = 0;
+	unsigned n = 0;
 
-	if (!atomic_load(&count[intel])) {
-		/* Two threads that build it at once write the same. */
-		for (enum msr_list pass = LIST_SAVE; pass <= LIST_EMUL; pass++) {
-			for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-				if (rows[i].list != pass || !on_model(model, &rows[i]))
-					continue;
-				for (u32 m = rows[i].first; m <= rows[i].last; m++)
-					list[intel][k++] = m;
+	for (enum msr_list pass = LIST_SAVE; pass <= LIST_EMUL; pass++) {
+		for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+			if (rows[i].list != pass || !on_model(model, &rows[i]))
+				continue;
+			for (u32 m = rows[i].first; m <= rows[i].last; m++) {
+				BUG_ON(n == MAX_LIST);
+				list[n++] = m;
 			}
 		}
-		BUG_ON(k > MAX_LIST);
-		atomic_store(&count[intel], k);
 	}
-	*n = atomic_load(&count[intel]);
+	return n;
+}
+
+const u32 *hv_msr_list(const struct x86_model *model, unsigned *n)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	static u32 list[2][MAX_LIST];
+	static unsigned count[2];
+	bool intel = hv_model_is_intel(model);
+
+	pthread_mutex_lock(&lock);
+	if (!count[intel])
+		count[intel] = build_list(model, list[intel]);
+	*n = count[intel];
+	pthread_mutex_unlock(&lock);
 	return list[intel];
 }
 

@@ -124,6 +124,54 @@ static void *send_signal(void *arg)
 GUEST(loop, 64, "1: jmp 1b");
 GUEST(halt, 64, "sti; hlt; jmp guest_halt");
 
+/* Steps with BLOCKIRQ: the pending self-IPI waits; without it, its handler runs after STI. */
+GUEST(blockirq, 64, PROLOGUE "movl $0x400aa, 0x300(%rbx); nop; out %al, $0x11; sti; xor %eax, %eax; cpuid;"
+      "mov $0x1a0, %ecx; rdmsr; cli; out %al, $0x12; sti; nop; nop; hlt;"
+      ".org 0x200 + guest_blockirq\nmov $0xfee00000, %ebx; movl $0, 0xb0(%rbx); out %al, $0x13; iretq");
+
+static void step(struct vm *vm, u32 control)
+{
+	struct kvm_guest_debug d = { .control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP | control };
+
+	vcpu_do(vm, KVM_SET_GUEST_DEBUG, &d);
+	vm_run(vm, KVM_EXIT_DEBUG);
+	assert_int_equal(vm->run->debug.arch.exception, 1);
+	assert_int_equal(vm->run->debug.arch.dr6, 0xffff4ff0);
+}
+
+static void steps_hold_interrupts(void **state)
+{
+	static const u8 lengths[] = { 1, 2, 2, 5, 2, 1 };	/* STI XOR CPUID MOV RDMSR CLI */
+	struct kvm_guest_debug off = { 0 };
+	u64 rip;
+	struct vm vm;
+
+	for (unsigned held = 0; held < 2; held++) {
+		vm_new(&vm, VM_IRQCHIP);
+		START(&vm, long, blockirq);
+		idtr(&vm);
+		gate(&vm, 0xaa, 0x200);
+		vm_out(&vm, 0x11, 1);
+		rip = vm_regs(&vm).rip + 2;	/* behind the OUT, which completes by KVM_RUN */
+		step(&vm, held ? KVM_GUESTDBG_BLOCKIRQ : 0);
+		assert_int_equal(vm.run->debug.arch.pc, rip);
+		for (unsigned i = 0; held && i < ARRAY_SIZE(lengths); i++) {
+			step(&vm, KVM_GUESTDBG_BLOCKIRQ);
+			rip += lengths[i];
+			assert_int_equal(vm.run->debug.arch.pc, rip);
+		}
+		if (!held) {
+			step(&vm, 0);		/* STI */
+			vm_out(&vm, 0x13, 1);	/* delivery clears TF: the handler runs */
+		} else {
+			vcpu_do(&vm, KVM_SET_GUEST_DEBUG, &off);
+			vm_out(&vm, 0x12, 1);
+			vm_out(&vm, 0x13, 1);
+		}
+		vm_free(&vm);
+	}
+}
+
 /* A caught signal ends KVM_RUN in the guest and in a halt; the exit reason says so. */
 static void signal_ends_run(void **state)
 {
@@ -245,6 +293,7 @@ int main(void)
 		cmocka_unit_test(apic_timer_ends_halt),
 		cmocka_unit_test(apic_timer_in_a_loop),
 		cmocka_unit_test(nmi_while_running),
+		cmocka_unit_test(steps_hold_interrupts),
 		cmocka_unit_test(signal_ends_run),
 		cmocka_unit_test(signal_mask),
 		cmocka_unit_test(startup_ipi),
