@@ -82,9 +82,10 @@ static __inline_all void lods(struct x86_cpu *cpu, const struct x86_op *op, unsi
 	advance(cpu, op, X86_RSI, step(cpu, size));
 }
 
+/* With both operands bad the fault is of the ES:rDI side (observed by tests/diff). */
 static __inline_all void cmps(struct x86_cpu *cpu, const struct x86_op *op, unsigned size)
 {
-	u64 a = load_src(cpu, op, size), b = load_dst(cpu, op, size);
+	u64 b = load_dst(cpu, op, size), a = load_src(cpu, op, size);
 
 	x86_flags_sub(cpu, a, b, a - b, size);
 	advance(cpu, op, X86_RSI, step(cpu, size));
@@ -213,7 +214,8 @@ static void suspend(struct x86_cpu *cpu)
 	if (cpu->bus)
 		return;
 	cpu->rflags |= RFLAGS_RF;
-	cpu->slow |= X86_SLOW_RF;
+	/* Set by the instruction itself: not what a completed one clears. */
+	cpu->slow = (cpu->slow | X86_SLOW_RF) & ~((u32)X86_SLOW_RF << X86_SLOW_START_SHIFT);
 }
 
 typedef void iteration_fn(struct x86_cpu *cpu, const struct x86_op *op, unsigned size);
@@ -247,6 +249,8 @@ static __inline_all void rep(struct x86_cpu *cpu, const struct x86_op *op, itera
 	u32 slow = cpu->slow;
 	bool single = slow & (X86_SLOW_TF | X86_SLOW_MTF) || cpu->bus;
 
+	/* ECX is zero-extended even if the first iteration faults (observed). */
+	set_index(cpu, X86_RCX, n, op->asize);
 	for (unsigned steps = 0; ; steps++) {
 		u64 done = run && !single ? run(cpu, op, n, size) : 0;
 
