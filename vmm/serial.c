@@ -9,22 +9,63 @@
 #include <linux/serial_reg.h>
 #include <string.h>
 
-#define FIFO_SIZE 16
+/* A guest that reads the line status so often in a row waits for input. */
+#define POLLS_THAT_LISTEN 64
 
-static unsigned rx_visible(const struct serial *s)
+/*
+ * Input reaches the chip only while somebody listens: a driver that starts up
+ * clears the FIFO and reads stray bytes away, and what was typed before a
+ * guest's shell is there is meant for the shell.
+ */
+static void rx_refill(struct serial *s)
 {
-	return s->in_len;
+	/* OUT2 tells a driver at work from a probe that tries out IER's bits. */
+	bool listening = ((s->ier & UART_IER_RDI) && (s->mcr & UART_MCR_OUT2)) ||
+			 s->idle_polls >= POLLS_THAT_LISTEN;
+	unsigned size = s->fcr & UART_FCR_ENABLE_FIFO ? SERIAL_FIFO : 1;
+
+	if (!listening || (s->mcr & UART_MCR_LOOP))
+		return;
+	while (s->in_len && s->fifo_len < size) {
+		s->fifo[s->fifo_len++] = s->in[s->in_head];
+		s->in_head = (s->in_head + 1) % SERIAL_RING;
+		s->in_len--;
+	}
 }
 
-/* Without FIFO, or at each level below the trigger, Linux expects the timeout interrupt: same as data. */
+/* Clearing the FIFO drops what was looped back; what was typed is as if it came later. */
+static void rx_clear(struct serial *s)
+{
+	while (s->fifo_len) {
+		s->fifo_len--;
+		if (s->mcr & UART_MCR_LOOP)
+			continue;
+		s->in_head = (s->in_head + SERIAL_RING - 1) % SERIAL_RING;
+		s->in[s->in_head] = s->fifo[s->fifo_len];
+		s->in_len++;
+	}
+}
+
+static u8 rx_get(struct serial *s)
+{
+	u8 v = 0;
+
+	if (s->fifo_len) {
+		v = s->fifo[0];
+		memmove(s->fifo, s->fifo + 1, --s->fifo_len);
+	}
+	return v;
+}
+
 static u8 irq_source(const struct serial *s)
 {
 	if ((s->ier & UART_IER_RLSI) && s->lsr_errors)
 		return UART_IIR_RLSI;
-	if ((s->ier & UART_IER_RDI) && rx_visible(s)) {
+	if ((s->ier & UART_IER_RDI) && s->fifo_len) {
 		static const u8 trigger[] = { 1, 4, 8, 14 };
 
-		if ((s->fcr & UART_FCR_ENABLE_FIFO) && s->in_len < trigger[s->fcr >> 6])
+		/* Below the trigger level the timeout interrupt comes; here without the wait. */
+		if ((s->fcr & UART_FCR_ENABLE_FIFO) && s->fifo_len < trigger[s->fcr >> 6])
 			return UART_IIR_RX_TIMEOUT;
 		return UART_IIR_RDI;
 	}
@@ -45,12 +86,6 @@ static void irq_update(struct serial *s)
 		return;
 	s->irq_level = level;
 	s->irq(s->irq_ctx, level);
-}
-
-static void rx_put(struct serial *s, u8 byte)
-{
-	s->in[(s->in_head + s->in_len) % SERIAL_INPUT_MAX] = byte;
-	s->in_len++;
 }
 
 static u8 modem_status(const struct serial *s)
@@ -82,13 +117,14 @@ static void write_mcr(struct serial *s, u8 v)
 static void transmit(struct serial *s, u8 v)
 {
 	if (s->mcr & UART_MCR_LOOP) {
-		if (s->in_len < FIFO_SIZE)
-			rx_put(s, v);
+		if (s->fifo_len < SERIAL_FIFO)
+			s->fifo[s->fifo_len++] = v;
 		else
 			s->lsr_errors |= UART_LSR_OE;
 	} else {
 		s->output(s->output_ctx, v);
 	}
+	s->idle_polls = 0;
 	/* The byte has left already: empty again. */
 	s->thr_pending = true;
 }
@@ -117,7 +153,7 @@ static void reg_write(struct serial *s, unsigned reg, u8 v)
 	case UART_FCR:
 		/* A change of the enable bit clears the FIFOs too. */
 		if ((v & UART_FCR_CLEAR_RCVR) || ((v ^ s->fcr) & UART_FCR_ENABLE_FIFO))
-			s->in_len = 0;
+			rx_clear(s);
 		s->fcr = v & (UART_FCR_ENABLE_FIFO | UART_FCR_DMA_SELECT | 0xc0);
 		break;
 	case UART_LCR:
@@ -139,14 +175,7 @@ static u8 reg_read(struct serial *s, unsigned reg)
 
 	switch (reg) {
 	case UART_RX:
-		if (dlab)
-			return s->dll;
-		if (s->in_len) {
-			v = s->in[s->in_head];
-			s->in_head = (s->in_head + 1) % SERIAL_INPUT_MAX;
-			s->in_len--;
-		}
-		return v;
+		return dlab ? s->dll : rx_get(s);
 	case UART_IER:
 		return dlab ? s->dlm : s->ier;
 	case UART_IIR:
@@ -159,7 +188,10 @@ static u8 reg_read(struct serial *s, unsigned reg)
 	case UART_MCR:
 		return s->mcr;
 	case UART_LSR:
-		v = UART_LSR_THRE | UART_LSR_TEMT | s->lsr_errors | (rx_visible(s) ? UART_LSR_DR : 0);
+		if (s->idle_polls < POLLS_THAT_LISTEN)
+			s->idle_polls++;
+		rx_refill(s);
+		v = UART_LSR_THRE | UART_LSR_TEMT | s->lsr_errors | (s->fifo_len ? UART_LSR_DR : 0);
 		s->lsr_errors = 0;
 		return v;
 	case UART_MSR:
@@ -180,6 +212,7 @@ static void serial_port(void *ctx, u64 off, u8 *data, unsigned len, bool is_writ
 		reg_write(s, (unsigned)off, data[0]);
 	else
 		data[0] = reg_read(s, (unsigned)off);
+	rx_refill(s);
 	irq_update(s);
 	pthread_mutex_unlock(&s->lock);
 }
@@ -205,7 +238,7 @@ unsigned serial_room(struct serial *s)
 	unsigned room;
 
 	pthread_mutex_lock(&s->lock);
-	room = s->mcr & UART_MCR_LOOP ? 0 : SERIAL_INPUT_MAX - s->in_len;
+	room = s->in_len < SERIAL_INPUT_MAX ? SERIAL_INPUT_MAX - s->in_len : 0;
 	pthread_mutex_unlock(&s->lock);
 	return room;
 }
@@ -215,8 +248,11 @@ unsigned serial_input(struct serial *s, const u8 *data, unsigned len)
 	unsigned n = 0;
 
 	pthread_mutex_lock(&s->lock);
-	while (n < len && s->in_len < SERIAL_INPUT_MAX)
-		rx_put(s, data[n++]);
+	while (n < len && s->in_len < SERIAL_INPUT_MAX) {
+		s->in[(s->in_head + s->in_len) % SERIAL_RING] = data[n++];
+		s->in_len++;
+	}
+	rx_refill(s);
 	irq_update(s);
 	pthread_mutex_unlock(&s->lock);
 	return n;

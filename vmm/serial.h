@@ -9,6 +9,8 @@
 #include "vmm/iobus.h"
 
 #define SERIAL_INPUT_MAX 4096
+#define SERIAL_FIFO 16
+#define SERIAL_RING (SERIAL_INPUT_MAX + SERIAL_FIFO)	/* a cleared FIFO goes back */
 
 struct serial {
 	/* Set by the creator. */
@@ -24,8 +26,11 @@ struct serial {
 	u8 ier, fcr, lcr, mcr, scr, dll, dlm, lsr_errors, msr_delta;
 	bool thr_pending;	/* transmitter-empty interrupt not yet seen */
 	bool irq_level;
-	/* Received bytes, as a ring: what the host typed waits here, beyond the 16 bytes of the chip. */
-	u8 in[SERIAL_INPUT_MAX];
+	u8 fifo[SERIAL_FIFO];	/* what the chip has received */
+	unsigned fifo_len;
+	unsigned idle_polls;	/* reads of the line status without a transmission in between */
+	/* What the host typed and the guest is not ready for, as a ring. */
+	u8 in[SERIAL_RING];
 	unsigned in_head, in_len;
 };
 
