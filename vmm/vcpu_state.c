@@ -92,31 +92,44 @@ static void patch_cpuid_entry(const struct vmm *vmm, struct kvm_cpuid_entry2 *e,
 	}
 }
 
+/*
+ * Topology leaves need both levels and the end; a KVM may list fewer sub-leaves.
+ * @c has room for two more entries.
+ */
+static void complete_topology(struct kvm_cpuid2 *c, u32 function)
+{
+	u32 have = 0, model = 0;
+	bool found = false;
+
+	for (u32 i = 0; i < c->nent; i++) {
+		if (c->entries[i].function != function)
+			continue;
+		found = true;
+		model = i;
+		if (c->entries[i].index < 32)
+			have |= 1u << c->entries[i].index;
+	}
+	for (u32 index = 1; index <= 2 && found; index++) {
+		if (have & (1u << index))
+			continue;
+		c->entries[c->nent] = c->entries[model];
+		c->entries[c->nent].index = index;
+		c->entries[c->nent].flags |= KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
+		c->nent++;
+	}
+}
+
 static int set_cpuid(struct vmm *vmm, unsigned idx, int fd)
 {
 	u32 nent = vmm->cpuid->nent;
-	size_t size = sizeof(struct kvm_cpuid2) + (nent + 1) * sizeof(struct kvm_cpuid_entry2);
-	struct kvm_cpuid2 *c = malloc(size);
-	bool have_b1 = false;
-	u32 at_b = nent;
+	struct kvm_cpuid2 *c = calloc(1, sizeof(*c) + (nent + 4) * sizeof(c->entries[0]));
 	long ret;
 
 	if (!c)
 		return fail(vmm, idx, -ENOMEM, "CPUID");
-	memcpy(c, vmm->cpuid, size - sizeof(struct kvm_cpuid_entry2));
-	for (u32 i = 0; i < nent; i++) {
-		if (c->entries[i].function == 0xb) {
-			at_b = i;
-			have_b1 |= c->entries[i].index == 1;
-		}
-	}
-	/* Topology needs both levels; a KVM may list leaf 0BH once only. */
-	if (at_b < nent && !have_b1) {
-		c->entries[nent] = c->entries[at_b];
-		c->entries[nent].index = 1;
-		c->entries[nent].flags |= KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
-		c->nent = nent + 1;
-	}
+	memcpy(c, vmm->cpuid, sizeof(*c) + nent * sizeof(c->entries[0]));
+	complete_topology(c, 0xb);
+	complete_topology(c, 0x1f);
 	for (u32 i = 0; i < c->nent; i++)
 		patch_cpuid_entry(vmm, &c->entries[i], idx);
 	ret = vmm->sys->ioctl(fd, KVM_SET_CPUID2, (unsigned long)c);
