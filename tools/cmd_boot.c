@@ -144,6 +144,9 @@ static int report(const struct boot *b, const struct vmm_result *r)
 	case VMM_END_PANIC:
 		fprintf(stderr, "userkvm boot: guest kernel panic: %s\n", r->text);
 		return EXIT_ERROR;
+	case VMM_END_HALTED:
+		fprintf(stderr, "userkvm boot: the guest is dead: %s\n", r->text);
+		return EXIT_ERROR;
 	case VMM_END_TRIPLE_FAULT:
 	case VMM_END_ERROR:
 		fprintf(stderr, "userkvm boot: %s\n", r->text);

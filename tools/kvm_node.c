@@ -29,6 +29,9 @@ int kvm_node_register(const char *model)
 		return EXIT_USAGE;
 	}
 	ret = uapi_register(model);
+	/* Guest memory that went away ends KVM_RUN with EFAULT, not this program. */
+	if (!ret)
+		ret = x86_install_fault_handler();
 	if (ret) {
 		fprintf(stderr, "userkvm: cannot set up /dev/kvm: %s\n", strerror(-ret));
 		return EXIT_ERROR;

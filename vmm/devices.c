@@ -32,6 +32,8 @@
 
 /* Time for a panicking kernel to print its trace before the machine ends. */
 #define PANIC_GRACE_S 2
+/* How often to look whether the guest is dead. */
+#define PROBE_S 2
 #define NR_SERIALS 3
 /* Disks, network, console, entropy. */
 #define MAX_TRANSPORTS (VMM_MAX_DISKS + 3)
@@ -66,7 +68,7 @@ struct machine_devices {
 	char status_line[32];		/* COM3 */
 	unsigned status_len;
 
-	int timeout_fd, panic_fd, signal_fd;
+	int timeout_fd, panic_fd, probe_fd, signal_fd;
 	struct term_escape escape;
 };
 
@@ -101,7 +103,7 @@ static void write_out(struct vmm *vmm, int fd, const u8 *data, size_t len)
 
 static void arm_timer(int fd, unsigned seconds)
 {
-	const struct itimerspec its = { .it_value.tv_sec = seconds };
+	const struct itimerspec its = { .it_value.tv_sec = seconds, .it_interval.tv_sec = seconds };
 
 	timerfd_settime(fd, 0, &its, NULL);
 }
@@ -331,11 +333,13 @@ static int init_timers(struct vmm *vmm)
 	sigaddset(&set, SIGHUP);
 	dev->timeout_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	dev->panic_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	dev->probe_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	dev->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	if (dev->timeout_fd < 0 || dev->panic_fd < 0 || dev->signal_fd < 0)
+	if (dev->timeout_fd < 0 || dev->panic_fd < 0 || dev->probe_fd < 0 || dev->signal_fd < 0)
 		return fail(vmm, -errno, "timers");
 	if (vmm->cfg->timeout)
 		arm_timer(dev->timeout_fd, vmm->cfg->timeout);
+	arm_timer(dev->probe_fd, PROBE_S);
 	return 0;
 }
 
@@ -347,7 +351,7 @@ int devices_init(struct vmm *vmm)
 	if (!dev)
 		return fail(vmm, -ENOMEM, "devices");
 	vmm->dev = dev;
-	dev->timeout_fd = dev->panic_fd = dev->signal_fd = -1;
+	dev->timeout_fd = dev->panic_fd = dev->probe_fd = dev->signal_fd = -1;
 	ret = init_timers(vmm);
 	if (!ret)
 		ret = init_board(vmm);
@@ -388,6 +392,8 @@ void devices_exit(struct vmm *vmm)
 		close(dev->timeout_fd);
 	if (dev->panic_fd >= 0)
 		close(dev->panic_fd);
+	if (dev->probe_fd >= 0)
+		close(dev->probe_fd);
 	if (dev->signal_fd >= 0)
 		close(dev->signal_fd);
 	free(dev);
@@ -436,7 +442,7 @@ static bool read_input(struct vmm *vmm, bool tty, unsigned room)
 
 void devices_loop(struct vmm *vmm)
 {
-	enum { END, SIGNAL, TIMEOUT, PANIC, RTC, INPUT, NR };
+	enum { END, SIGNAL, TIMEOUT, PANIC, PROBE, RTC, INPUT, NR };
 	struct machine_devices *dev = vmm->dev;
 	bool input = vmm->cfg->in_fd >= 0, tty = input && isatty(vmm->cfg->in_fd);
 
@@ -447,6 +453,7 @@ void devices_loop(struct vmm *vmm)
 			[SIGNAL] = { .fd = dev->signal_fd, .events = POLLIN },
 			[TIMEOUT] = { .fd = dev->timeout_fd, .events = POLLIN },
 			[PANIC] = { .fd = dev->panic_fd, .events = POLLIN },
+			[PROBE] = { .fd = dev->probe_fd, .events = POLLIN },
 			[RTC] = { .fd = dev->rtc.timer_fd, .events = POLLIN },
 			[INPUT] = { .fd = room > 1 ? vmm->cfg->in_fd : -1, .events = POLLIN },
 		};
@@ -465,11 +472,22 @@ void devices_loop(struct vmm *vmm)
 			machine_end(vmm, VMM_END_TIMEOUT, 0, "no end after %u s", vmm->cfg->timeout);
 		if (fds[PANIC].revents)
 			machine_end(vmm, VMM_END_PANIC, 0, "guest kernel panicked");
+		if (fds[PROBE].revents) {
+			u64 count;
+
+			if (read(dev->probe_fd, &count, sizeof(count)) == sizeof(count))
+				vcpus_probe(vmm);
+		}
 		if (fds[RTC].revents)
 			rtc_timer(&dev->rtc);
 		if (fds[INPUT].revents)
 			input = read_input(vmm, tty, room);
 	}
+}
+
+bool devices_any_output(struct vmm *vmm)
+{
+	return vmm->dev && vmm->dev->log.any;
 }
 
 bool devices_panic_text(struct vmm *vmm, char *buf, size_t len)

@@ -37,7 +37,7 @@ static struct {
 	_Atomic unsigned lines[64];
 	_Atomic u64 msi_addr;
 	_Atomic u32 msi_data;
-	bool no_irqfd;
+	bool no_irqfd, dead;
 	int vcpu0;
 	struct kvm_run *run0;
 } fake;
@@ -47,16 +47,14 @@ static int fake_open(const char *path, int flags)
 	return eventfd(0, EFD_CLOEXEC);
 }
 
-/* Nothing left to do: as a halted guest. */
+/* Nothing left to do: as a halted guest, until a signal or immediate_exit. */
 static long fake_idle(struct kvm_run *run)
 {
 	const struct timespec ts = { .tv_nsec = 1000 * 1000 };
 
-	while (!run || !__atomic_load_n(&run->immediate_exit, __ATOMIC_SEQ_CST)) {
-		nanosleep(&ts, NULL);
-		if (!run)
+	while (!run || !__atomic_load_n(&run->immediate_exit, __ATOMIC_SEQ_CST))
+		if (nanosleep(&ts, NULL) < 0 || !run)
 			break;
-	}
 	return -EINTR;
 }
 
@@ -124,6 +122,14 @@ static long fake_ioctl(int fd, unsigned long req, unsigned long arg)
 			fake.vcpu0 = m;
 		return m;
 	}
+	case KVM_GET_MP_STATE:
+		((struct kvm_mp_state *)arg)->mp_state =
+			fd == fake.vcpu0 ? KVM_MP_STATE_HALTED : KVM_MP_STATE_UNINITIALIZED;
+		return 0;
+	case KVM_GET_REGS:
+		memset((void *)arg, 0, sizeof(struct kvm_regs));
+		((struct kvm_regs *)arg)->rflags = fake.dead ? 2 : 0x202;
+		return 0;
 	case KVM_SET_MSRS:
 		return ((struct kvm_msrs *)arg)->nmsrs;
 	case KVM_RUN:

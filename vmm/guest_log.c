@@ -18,6 +18,7 @@ bool guest_log_byte(struct guest_log *g, u8 byte)
 {
 	const char *at;
 
+	g->any = true;
 	if (byte != '\n' && byte != '\r') {
 		/* The beginning of a line too long is what counts. */
 		if (g->len < sizeof(g->line) - 1)

@@ -10,6 +10,7 @@
 struct guest_log {
 	char line[GUEST_LOG_LINE];
 	unsigned len;
+	bool any;			/* there was output at all */
 	char panic[GUEST_LOG_LINE];	/* empty = no panic seen */
 };
 

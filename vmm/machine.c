@@ -80,10 +80,15 @@ static void machine_verdict(struct vmm *vmm)
 
 	/* panic=-1 resets; a broken kernel may fault thrice while it panics. */
 	if ((r->end == VMM_END_REBOOT || r->end == VMM_END_PANIC || r->end == VMM_END_TRIPLE_FAULT ||
-	     r->end == VMM_END_TIMEOUT) && devices_panic_text(vmm, text, sizeof(text))) {
+	     r->end == VMM_END_HALTED || r->end == VMM_END_TIMEOUT) && devices_panic_text(vmm, text, sizeof(text))) {
 		r->end = VMM_END_PANIC;
 		snprintf(r->text, sizeof(r->text), "%s", text);
+		return;
 	}
+	/* Decompressors and firmware-like code fail without a word. */
+	if ((r->end == VMM_END_TRIPLE_FAULT || r->end == VMM_END_HALTED) && !devices_any_output(vmm))
+		snprintf(r->text + strlen(r->text), sizeof(r->text) - strlen(r->text),
+			 ", before it said anything (is the kernel image %s damaged?)", vmm->cfg->kernel.name);
 }
 
 /* Everything between the first allocation and the end; false if threads are left over. */

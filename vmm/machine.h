@@ -54,6 +54,11 @@ void kvm_exit(struct vmm *vmm);
 
 int vcpus_init(struct vmm *vmm);
 int vcpus_start(struct vmm *vmm);
+/*
+ * Ask all vCPUs whether they are halted for ever; if all are, the machine ends
+ * at the second time. To be called now and then while they run.
+ */
+void vcpus_probe(struct vmm *vmm);
 /* Stop and join; true if all threads are gone. */
 bool vcpus_stop(struct vmm *vmm);
 void vcpus_exit(struct vmm *vmm);
@@ -67,7 +72,8 @@ int vcpu_setup(struct vmm *vmm, unsigned idx, int fd);
 int devices_init(struct vmm *vmm);
 /* The machine's own thread: console input, timers, signals, until the end. */
 void devices_loop(struct vmm *vmm);
-/* The words of the kernel's panic, if it said any. Only while no vCPU runs. */
+/* Did the guest say anything on COM1? The words of its panic, if any. Only while no vCPU runs. */
+bool devices_any_output(struct vmm *vmm);
 bool devices_panic_text(struct vmm *vmm, char *buf, size_t len);
 void devices_exit(struct vmm *vmm);
 

@@ -90,6 +90,19 @@ static void test_timeout(void **state)
 	assert_int_equal(r.end, VMM_END_TIMEOUT);
 }
 
+/* Halted with interrupts off: found out by probing, without any timeout. */
+static void test_dead(void **state)
+{
+	struct vmm_config cfg = base_config();
+	struct vmm_result r;
+
+	fake.script = nothing;
+	fake.dead = true;
+	cfg.timeout = 20;
+	vmm_run(&cfg, &r);
+	assert_int_equal(r.end, VMM_END_HALTED);
+}
+
 /* The kernel's words are the result, however the machine ends after them. */
 static void test_panic(void **state)
 {
@@ -249,6 +262,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_ends),
 		cmocka_unit_test(test_timeout),
+		cmocka_unit_test(test_dead),
 		cmocka_unit_test(test_panic),
 		cmocka_unit_test(test_command),
 		cmocka_unit_test(test_broken_pipe),

@@ -15,6 +15,7 @@
 /* Free for us: KVM's clients use SIGRTMIN + 0..2 (kvmtool), SIGUSR1 (QEMU). */
 #define KICK_SIGNAL (SIGRTMIN + 3)
 #define STOP_PATIENCE_S 10
+#define RFLAGS_IF 0x200u
 
 struct vcpu {
 	struct vmm *vmm;
@@ -23,6 +24,8 @@ struct vcpu {
 	struct kvm_run *run;
 	pthread_t thread;
 	bool started;
+	_Atomic bool probe;		/* the machine's thread wants to know whether it is dead */
+	_Atomic unsigned dead;		/* probes in a row that found it so */
 };
 
 static void kick_handler(int sig)
@@ -104,6 +107,52 @@ static void vcpu_exit(struct vcpu *v)
 	}
 }
 
+/*
+ * Halted with interrupts off, or waiting for a start-up message: only another
+ * processor could wake it, as this machine has no source of NMIs or SMIs.
+ */
+static bool vcpu_is_dead(struct vcpu *v)
+{
+	const struct vmm_sys *sys = v->vmm->sys;
+	struct kvm_mp_state mp;
+	struct kvm_regs r;
+
+	if (sys->ioctl(v->fd, KVM_GET_MP_STATE, (unsigned long)&mp) < 0)
+		return false;
+	if (mp.mp_state == KVM_MP_STATE_UNINITIALIZED)
+		return true;
+	return mp.mp_state == KVM_MP_STATE_HALTED &&
+	       sys->ioctl(v->fd, KVM_GET_REGS, (unsigned long)&r) >= 0 && !(r.rflags & RFLAGS_IF);
+}
+
+static void vcpu_answer_probe(struct vcpu *v)
+{
+	struct vmm *vmm = v->vmm;
+
+	if (!atomic_exchange(&v->probe, false))
+		return;
+	if (!vcpu_is_dead(v)) {
+		atomic_store(&v->dead, 0);
+		return;
+	}
+	atomic_fetch_add(&v->dead, 1);
+	/* Twice each: one may have been woken by another after its first answer. */
+	for (unsigned i = 0; i < vmm->nr_vcpus; i++)
+		if (atomic_load(&vmm->vcpus[i].dead) < 2)
+			return;
+	machine_end(vmm, VMM_END_HALTED, 0, "all processors are halted with interrupts off, vCPU %u at RIP %#llx",
+		    v->idx, (unsigned long long)vcpu_rip(v));
+}
+
+void vcpus_probe(struct vmm *vmm)
+{
+	for (unsigned i = 0; i < vmm->nr_vcpus; i++) {
+		atomic_store(&vmm->vcpus[i].probe, true);
+		/* A signal that comes just before KVM_RUN is lost; the next probe will do. */
+		pthread_kill(vmm->vcpus[i].thread, KICK_SIGNAL);
+	}
+}
+
 static void *vcpu_thread(void *arg)
 {
 	struct vcpu *v = arg;
@@ -113,8 +162,10 @@ static void *vcpu_thread(void *arg)
 		long ret = vmm->sys->ioctl(v->fd, KVM_RUN, 0);
 
 		/* EAGAIN: an application processor was woken from waiting for SIPI. */
-		if (ret == -EINTR || ret == -EAGAIN)
+		if (ret == -EINTR || ret == -EAGAIN) {
+			vcpu_answer_probe(v);
 			continue;
+		}
 		if (ret < 0) {
 			machine_end(vmm, VMM_END_ERROR, 0, "vCPU %u: KVM_RUN: %s, RIP %#llx", v->idx,
 				    strerror((int)-ret), (unsigned long long)vcpu_rip(v));

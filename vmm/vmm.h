@@ -81,6 +81,7 @@ enum vmm_end {
 	VMM_END_TIMEOUT,
 	VMM_END_PANIC,			/* text holds the kernel's words, if it had any */
 	VMM_END_TRIPLE_FAULT,
+	VMM_END_HALTED,			/* no processor can ever run again */
 	VMM_END_ERROR,			/* text names the cause */
 };
 
