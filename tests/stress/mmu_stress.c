@@ -64,6 +64,7 @@ struct vcpu {
 	u32 seed;
 	u64 counter;
 	u64 *shadow;		/* per page of RAM: what this vCPU wrote there last */
+	u64 recent[16];		/* where it was lately: what its TLB knows */
 	unsigned max_faults;
 	u64 accesses, unstable, mmio, efault;
 	pthread_t thread;
@@ -238,7 +239,7 @@ static u64 host_word(u64 page, unsigned owner)
 static void one_access(struct vcpu *c)
 {
 	struct layout before, after;
-	unsigned as = rnd(&c->seed) % 16 == 0;
+	unsigned as = rnd(&c->seed) % 512 == 0;
 	bool write = rnd(&c->seed) & 1;
 	u64 gpa, page[2], seq, val;
 	enum outcome want[2], r;
@@ -260,6 +261,9 @@ static void one_access(struct vcpu *c)
 		if (after.gpa[s] != NOWHERE)
 			gpa = after.gpa[s] + rnd(&c->seed) % (rnd(&c->seed) & 1 ? SLOT_PAGES : 8) * PAGE_SIZE;
 	}
+	if (!as && rnd(&c->seed) & 1)
+		gpa = c->recent[rnd(&c->seed) % ARRAY_SIZE(c->recent)];
+	c->recent[rnd(&c->seed) % ARRAY_SIZE(c->recent)] = gpa;
 	gpa += c->index * 8;
 	val = (u64)(c->index + 1) << 56 | ++c->counter;
 	want[0] = expected(&before, gpa, write, &page[0]);

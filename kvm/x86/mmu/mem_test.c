@@ -491,6 +491,36 @@ static void test_ring(void **state)
 	munmap(g, 1024 * 16);
 }
 
+/* A fault against an invalidation of its host page: nothing is entered until that is over. */
+static void test_invalidation(void **state)
+{
+	struct hv_mmu *mmu = vm->mmu;
+	int level;
+	u64 v;
+
+	assert_int_equal(region(0, 0, 2 * MB, 4 * MB, ram), 0);
+	mmu->inval_count = 1;
+	mmu->inval_start = (u64)ram + MB;
+	mmu->inval_end = mmu->inval_start + PAGE_SIZE;
+	/* In the page itself, and beside it in the same large page. */
+	assert_int_equal(hv_mmu_load(&cpu->v, 0) & 0xfff, 0x5e);
+	assert_int_equal(hv_mmu_fault(&cpu->v, 3 * MB, 1), HV_FAULT_RESUME);
+	assert_int_equal(hv_mmu_fault(&cpu->v, 2 * MB, 1), HV_FAULT_RESUME);
+	assert_int_equal(fake_leaf(cpu, 0, 3 * MB, &level), 0);
+	assert_int_equal(hv_mmu_fault(&cpu->v, 4 * MB, 1), HV_FAULT_RESUME);
+	assert_true(fake_leaf(cpu, 0, 4 * MB, &level));
+	mmu->inval_count = 0;
+	/* The sequence is compared for equality, wherever it stands. */
+	atomic_store(&mmu->inval_seq, ~0ull);
+	assert_int_equal(get(3 * MB, &v), HV_FAULT_RESUME);
+	assert_int_equal(hv_mmu_bus_error(&cpu->v, (u64)ram + MB), HV_FAULT_EFAULT);
+	assert_int_equal(atomic_load(&mmu->inval_seq), 0);
+	assert_int_equal(get(3 * MB, &v), HV_FAULT_RESUME);
+	assert_int_equal(hv_mmu_bus_error(&cpu->v, (u64)ram + MB), HV_FAULT_EFAULT);
+	atomic_store(&mmu->inval_seq, 1ull << 63);
+	assert_int_equal(put(3 * MB, 1), HV_FAULT_RESUME);
+}
+
 /* Roots: invalidated ones go when their vCPU leaves them; nothing leaks. */
 static void test_roots(void **state)
 {
@@ -521,7 +551,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 		T(test_slot_errno), T(test_lookup), T(test_access), T(test_overlapping_move), T(test_levels),
 		T(test_readonly), T(test_holes), T(test_guestmem), T(test_dirty_log), T(test_manual_protect),
-		T(test_pml), T(test_ring), T(test_roots),
+		T(test_pml), T(test_ring), T(test_invalidation), T(test_roots),
 #undef T
 	};
 
