@@ -117,6 +117,15 @@ read-only
 	! cmp -s "$tmp/disk" "$tmp/ro"
 }
 
+# The kernel's ciphers against their known answers: a test of the processors.
+test_crypto() {
+	run 0 '' boot -n none -p 'cryptomgr.notests=n' --run '
+		dmesg | grep "alg: .*fail"
+		grep "^selftest" /proc/crypto | sort | uniq | tr -s " "' &&
+	output_is 'selftest : passed
+'
+}
+
 # A server in the guest, reached through a forwarded port.
 test_hostfwd() {
 	port=$((20000 + $$ % 20000))
@@ -150,7 +159,7 @@ test_shell() {
 	return 1
 }
 
-[ $# -gt 0 ] || set -- usage bad_files damaged_kernel panic timeout run devices hostfwd shell
+[ $# -gt 0 ] || set -- usage bad_files damaged_kernel panic timeout run devices crypto hostfwd shell
 echo "1..$#"
 n=0
 failed=0
