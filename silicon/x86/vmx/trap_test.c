@@ -339,6 +339,69 @@ static void trap_19_ept_ad_makes_walks_writes(void **state)
 	tk_free(t);
 }
 
+/* Five levels: bits 56:48 select the first. */
+static void ept_five_levels(void **state)
+{
+	struct tk *t = tk_new();
+	u64 *pml5 = (u64 *)t->scratch;
+
+	pml5[0] = (u64)t->ept | 7;
+	tk_set(t, VMCS_EPT_POINTER, (u64)pml5 | 4 << 3 | 6);
+	tk_code(t, "\xf4", 1);
+	tk_enter(t);
+	tk_expect(t, VMX_EXIT_HLT);
+	pml5[0] = 0;
+	tk_code(t, "\xf4", 1);
+	tk_again(t);
+	tk_expect(t, VMX_EXIT_EPT_VIOLATION);
+	tk_free(t);
+}
+
+/* Mode-based execute control: bit 2 for supervisor-mode linear addresses, bit 10 for user-mode ones. */
+static void ept_mode_based_execute(void **state)
+{
+	struct tk *t = tk_new();
+	u64 code = *tk_epte(t, TK_CODE);
+
+	/* The kit maps everything user-accessible: make it supervisor. */
+	t->mem[TK_PD] &= ~4;
+	tk_or(t, VMCS_PROC_BASED_CTLS2, PROC2_MODE_BASED_EXEC);
+	tk_code(t, "\xf4", 1);
+	tk_enter(t);
+	tk_expect(t, VMX_EXIT_HLT);
+	*tk_epte(t, TK_CODE) = (code & ~4ull) | BIT(10);
+	tk_code(t, "\xf4", 1);
+	tk_again(t);
+	tk_expect(t, VMX_EXIT_EPT_VIOLATION);
+	assert_int_equal(tk_get(t, VMCS_EXIT_QUALIFICATION) & 0x7f, 4 | 3 << 3);
+	t->mem[TK_PD] |= 4;
+	for (unsigned i = 0; i < 5; i++)	/* upper levels allow both */
+		t->ept[i < 3 ? 512 * i : 1022 + i] |= BIT(10);
+	tk_code(t, "\xf4", 1);
+	tk_again(t);
+	tk_expect(t, VMX_EXIT_HLT);
+	tk_free(t);
+}
+
+/* The virtual-APIC page is gone: the entry itself ends in a bus error. */
+static void entry_bus_error(void **state)
+{
+	struct tk *t = tk_new();
+	spa_t bad = SPA(0);
+
+	x86_install_fault_handler();
+	tk_or(t, VMCS_PROC_BASED_CTLS, PROC_TPR_SHADOW);
+	tk_set(t, VMCS_VIRT_APIC_ADDR, 0x30000);
+	assert_int_equal(x86_vmenter(t->cpu, true, &bad), VMX_BUS_ERROR);
+	assert_int_equal(bad.v & PAGE_MASK, 0x30000);
+	assert_false(t->cpu->vmx.non_root);
+	tk_set(t, VMCS_VIRT_APIC_ADDR, (u64)t->vapic);
+	tk_code(t, "\xf4", 1);
+	tk_enter(t);
+	tk_expect(t, VMX_EXIT_HLT);
+	tk_free(t);
+}
+
 static void trap_20_pml(void **state)
 {
 	struct tk *t = tk_new();
@@ -570,6 +633,9 @@ int main(void)
 		cmocka_unit_test(trap_17_db_exit_leaves_dr6),
 		cmocka_unit_test(trap_18_pf_exit_leaves_cr2),
 		cmocka_unit_test(trap_19_ept_ad_makes_walks_writes),
+		cmocka_unit_test(ept_five_levels),
+		cmocka_unit_test(ept_mode_based_execute),
+		cmocka_unit_test(entry_bus_error),
 		cmocka_unit_test(trap_20_pml),
 		cmocka_unit_test(trap_21_mtf),
 		cmocka_unit_test(trap_22_timer_zero),
