@@ -112,7 +112,8 @@ static int cmd_doctor_run(const struct cmd *cmd, int argc, char **argv)
 	host_kvm = show_kvm();
 	printf("%-14s", "models");
 	for (unsigned i = 0; x86_model_name(i); i++)
-		printf(" %s", x86_model_name(i));
+		if (kvm_node_can_use(x86_model_name(i)))
+			printf(" %s", x86_model_name(i));
 	printf("\n");
 	row("engine", "interp");
 	show_guest();

@@ -10,9 +10,33 @@
 #include "tools/cmd.h"
 #include "uapi/uapi.h"
 
+#define CPUID_1_ECX_VMX (1u << 5)
+
 const char *kvm_node_default_model(void)
 {
 	return x86_model_name(0);
+}
+
+bool kvm_node_can_use(const char *model)
+{
+	struct x86_cpu *cpu = x86_cpu_new(x86_model_find(model), 0);
+	u32 r[4];
+
+	if (!cpu)
+		return false;
+	x86_cpuid(cpu, 1, 0, r);
+	x86_cpu_free(cpu);
+	return r[2] & CPUID_1_ECX_VMX;
+}
+
+static int refuse(const char *model, const char *why)
+{
+	fprintf(stderr, "userkvm: %s '%s'; there are:", why, model);
+	for (unsigned i = 0; x86_model_name(i); i++)
+		if (kvm_node_can_use(x86_model_name(i)))
+			fprintf(stderr, " %s", x86_model_name(i));
+	fprintf(stderr, "\n");
+	return EXIT_USAGE;
 }
 
 int kvm_node_register(const char *model)
@@ -21,13 +45,10 @@ int kvm_node_register(const char *model)
 
 	if (!model)
 		model = kvm_node_default_model();
-	if (!x86_model_find(model)) {
-		fprintf(stderr, "userkvm: no processor model '%s'; there are:", model);
-		for (unsigned i = 0; x86_model_name(i); i++)
-			fprintf(stderr, " %s", x86_model_name(i));
-		fprintf(stderr, "\n");
-		return EXIT_USAGE;
-	}
+	if (!x86_model_find(model))
+		return refuse(model, "no processor model");
+	if (!kvm_node_can_use(model))
+		return refuse(model, "no KVM yet on processor model");
 	ret = uapi_register(model);
 	/* Guest memory that went away ends KVM_RUN with EFAULT, not this program. */
 	if (!ret)

@@ -48,6 +48,7 @@ test_usage() {
 	run 2 "-n x" boot -n x &&
 	run 2 "no command 'frob'" frob &&
 	run 2 "no processor model 'z80'" boot --cpu z80 &&
+	run 2 "no KVM yet on processor model 'amd'" boot --cpu amd &&
 	run 0 '' --version &&
 	run 0 '' help boot &&
 	run 0 '' doctor &&
