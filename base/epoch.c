@@ -36,6 +36,7 @@ static _Atomic unsigned nr_retired;
 /* Whoever holds it frees. */
 static pthread_mutex_t reclaim_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct epoch_node *waiting;		/* taken off retired, not yet free */
+static u64 oldest_waiting = ~0ull;		/* lowest tag among them */
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_key_t exit_key;
@@ -152,11 +153,17 @@ static void reclaim(void)
 		next = n->next;
 		n->next = waiting;
 		waiting = n;
+		oldest_waiting = min(oldest_waiting, n->epoch);
 	}
 	/* After the exchange: whatever we took was retired before this look. */
 	limit = oldest();
+	/* A long section that retires much must not have the list walked each time. */
+	if (oldest_waiting >= limit)
+		return;
+	oldest_waiting = ~0ull;
 	for (p = &waiting; (n = *p);) {
 		if (n->epoch >= limit) {
+			oldest_waiting = min(oldest_waiting, n->epoch);
 			p = &n->next;
 			continue;
 		}
