@@ -119,14 +119,19 @@ static int parse_net(const struct cmd *cmd, char *s, struct boot_opts *o)
 		return 0;
 	}
 	if (!part || strcmp(part, "user"))
-		return cmd_usage(cmd, "-n %s: modes are 'none' and 'user[,hostfwd=tcp:[ADDR]:PORT-[ADDR]:PORT]...'",
+		return cmd_usage(cmd,
+				 "-n %s: modes are 'none' and "
+				 "'user[,hostfwd=tcp:[ADDR]:PORT-[ADDR]:PORT]...'",
 				 part ? part : "");
 	o->no_net = false;
 	while ((part = strtok_r(NULL, ",", &save))) {
 		if (o->nr_hostfwds == VMM_MAX_HOSTFWDS)
 			return cmd_usage(cmd, "more than %d port forwards", VMM_MAX_HOSTFWDS);
-		if (strncmp(part, "hostfwd=", 8) || !parse_hostfwd(part + 8, &o->hostfwds[o->nr_hostfwds]))
-			return cmd_usage(cmd, "-n user: wanted is hostfwd=tcp:[ADDR]:PORT-[ADDR]:PORT (or udp)");
+		if (strncmp(part, "hostfwd=", 8) ||
+		    !parse_hostfwd(part + 8, &o->hostfwds[o->nr_hostfwds]))
+			return cmd_usage(
+				cmd,
+				"-n user: wanted is hostfwd=tcp:[ADDR]:PORT-[ADDR]:PORT (or udp)");
 		o->nr_hostfwds++;
 	}
 	return 0;
@@ -172,12 +177,15 @@ int boot_opts_parse(const struct cmd *cmd, int argc, char **argv, struct boot_op
 			break;
 		case 'c':
 			if (!parse_num(optarg, VMM_MAX_CPUS, &v) || !v)
-				return cmd_usage(cmd, "-c %s: possible are 1 to %d CPUs", optarg, VMM_MAX_CPUS);
+				return cmd_usage(cmd, "-c %s: possible are 1 to %d CPUs", optarg,
+						 VMM_MAX_CPUS);
 			o->cpus = (unsigned)v;
 			break;
 		case 'm':
 			if (!parse_mem(optarg, &o->mem))
-				return cmd_usage(cmd, "-m %s: wanted is a size in MiB (or with K, M, G), at least %llu MiB",
+				return cmd_usage(cmd,
+						 "-m %s: wanted is a size in MiB (or with K, M, "
+						 "G), at least %llu MiB",
 						 optarg, VMM_MIN_MEM >> 20);
 			break;
 		case 'd':
@@ -194,14 +202,16 @@ int boot_opts_parse(const struct cmd *cmd, int argc, char **argv, struct boot_op
 			break;
 		case OPT_ENGINE:
 			if (strcmp(optarg, "interp"))
-				return cmd_usage(cmd, "--engine %s: there is only 'interp'", optarg);
+				return cmd_usage(cmd, "--engine %s: there is only 'interp'",
+						 optarg);
 			break;
 		case OPT_RUN:
 			o->run = optarg;
 			break;
 		case OPT_TIMEOUT:
 			if (!parse_num(optarg, 1000000, &v) || !v)
-				return cmd_usage(cmd, "--timeout %s: wanted is a number of seconds", optarg);
+				return cmd_usage(cmd, "--timeout %s: wanted is a number of seconds",
+						 optarg);
 			o->timeout = (unsigned)v;
 			break;
 		case OPT_HOST_KVM:
@@ -209,7 +219,9 @@ int boot_opts_parse(const struct cmd *cmd, int argc, char **argv, struct boot_op
 			break;
 		case OPT_CONSOLE:
 			if (strcmp(optarg, "serial") && strcmp(optarg, "virtio"))
-				return cmd_usage(cmd, "--console %s: there are 'serial' and 'virtio'", optarg);
+				return cmd_usage(cmd,
+						 "--console %s: there are 'serial' and 'virtio'",
+						 optarg);
 			o->virtio_console = !strcmp(optarg, "virtio");
 			break;
 		case ':':

@@ -17,7 +17,10 @@ struct boot_opts {
 	unsigned nr_hostfwds;
 };
 
-/* Returns 0, or EXIT_USAGE after printing one line that names what is wrong. Changes @argv's strings. */
+/*
+ * Returns 0, or EXIT_USAGE after printing one line that names what is wrong. Changes @argv's
+ * strings.
+ */
 int boot_opts_parse(const struct cmd *cmd, int argc, char **argv, struct boot_opts *o);
 
 #endif

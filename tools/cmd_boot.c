@@ -38,7 +38,8 @@ static int need_fetched(const struct boot *b, const char *why)
 {
 	if (b->fetched)
 		return 0;
-	fprintf(stderr, "userkvm boot: %s, and no default guest is in %s: run scripts/fetch-guest\n", why,
+	fprintf(stderr,
+		"userkvm boot: %s, and no default guest is in %s: run scripts/fetch-guest\n", why,
 		b->files.dir ? b->files.dir : "the cache");
 	return EXIT_ERROR;
 }
@@ -108,8 +109,8 @@ static int load_initrd_file(struct boot *b)
 static int make_cmdline(struct boot *b)
 {
 	/*
-	 * A panic resets at once, which ends the machine. The self-tests of the kernel's ciphers are
-	 * more than half of the instructions of a boot. The caller's words come last and win.
+	 * A panic resets at once, which ends the machine. The self-tests of the kernel's ciphers
+	 * are more than half of the instructions of a boot. The caller's words come last and win.
 	 */
 	int n = asprintf(&b->cmdline, "console=%s panic=-1 cryptomgr.notests%s%s%s",
 			 b->o.virtio_console ? "ttyS0 console=hvc0" : "ttyS0",
@@ -131,7 +132,8 @@ static int report(const struct boot *b, const struct vmm_result *r)
 	case VMM_END_REBOOT:
 		if (!b->o.run)
 			return 0;
-		fprintf(stderr, "userkvm boot: the guest ended (%s) before the command did\n", r->text);
+		fprintf(stderr, "userkvm boot: the guest ended (%s) before the command did\n",
+			r->text);
 		return EXIT_ERROR;
 	case VMM_END_EXIT:
 		return r->status;

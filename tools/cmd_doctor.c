@@ -35,7 +35,8 @@ static void show_processor(void)
 
 	if (__get_cpuid_max(0x80000000, NULL) >= 0x80000004) {
 		for (u32 i = 0; i < 3; i++)
-			__get_cpuid(0x80000002 + i, &r[4 * i], &r[4 * i + 1], &r[4 * i + 2], &r[4 * i + 3]);
+			__get_cpuid(0x80000002 + i, &r[4 * i], &r[4 * i + 1], &r[4 * i + 2],
+				    &r[4 * i + 3]);
 		memcpy(brand, r, 48);
 	}
 	row("processor", "%s, %ld online", brand[0] ? brand + strspn(brand, " ") : "unnamed x86-64",
@@ -84,7 +85,8 @@ static void show_guest(void)
 	size_t len = 0;
 
 	if (ret) {
-		row("default guest", "none in %s: run scripts/fetch-guest", g.dir ? g.dir : "the cache");
+		row("default guest", "none in %s: run scripts/fetch-guest",
+		    g.dir ? g.dir : "the cache");
 	} else {
 		if (asprintf(&version, "%s/VERSION", g.dir) < 0)
 			version = NULL;

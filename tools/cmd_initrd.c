@@ -58,7 +58,8 @@ static int cmd_initrd_run(const struct cmd *cmd, int argc, char **argv)
 
 	ret = guest_files_find(&files);
 	if (ret) {
-		log_error("no default guest in %s: run scripts/fetch-guest", files.dir ? files.dir : "?");
+		log_error("no default guest in %s: run scripts/fetch-guest",
+			  files.dir ? files.dir : "?");
 		goto out;
 	}
 	ret = initrd_build(&(struct initrd_params){

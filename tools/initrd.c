@@ -60,7 +60,8 @@ static int add_modules(struct cpio *c, const char *dir)
 		const struct module *m = set.order[i];
 		char path[128];
 
-		if ((size_t)snprintf(path, sizeof(path), "userkvm/%s.ko", m->name) >= sizeof(path) ||
+		if ((size_t)snprintf(path, sizeof(path), "userkvm/%s.ko", m->name) >=
+			    sizeof(path) ||
 		    n + strlen(path) + 3 > sizeof(list)) {
 			log_error("%s: too many or too long module names", dir);
 			ret = -ENAMETOOLONG;

@@ -91,14 +91,22 @@ static size_t make_module(u8 *buf, const char *info, size_t info_len)
 {
 	static const char names[] = "\0.shstrtab\0.modinfo";
 	Elf64_Ehdr eh = {
-		.e_ident = { 0x7f, 'E', 'L', 'F', ELFCLASS64 },
-		.e_shoff = sizeof(eh), .e_shentsize = sizeof(Elf64_Shdr), .e_shnum = 3, .e_shstrndx = 1,
+		.e_ident = {0x7f, 'E', 'L', 'F', ELFCLASS64},
+		.e_shoff = sizeof(eh),
+		.e_shentsize = sizeof(Elf64_Shdr),
+		.e_shnum = 3,
+		.e_shstrndx = 1,
 	};
 	size_t data = sizeof(eh) + 3 * sizeof(Elf64_Shdr);
 	Elf64_Shdr sh[3] = {
-		[1] = { .sh_name = 1, .sh_type = SHT_STRTAB, .sh_offset = data, .sh_size = sizeof(names) },
-		[2] = { .sh_name = 11, .sh_type = SHT_PROGBITS, .sh_offset = data + sizeof(names),
-			.sh_size = info_len },
+		[1] = {.sh_name = 1,
+		       .sh_type = SHT_STRTAB,
+		       .sh_offset = data,
+		       .sh_size = sizeof(names)},
+		[2] = {.sh_name = 11,
+		       .sh_type = SHT_PROGBITS,
+		       .sh_offset = data + sizeof(names),
+		       .sh_size = info_len},
 	};
 
 	memcpy(buf, &eh, sizeof(eh));
@@ -188,8 +196,12 @@ static void test_initrd(void **state)
 	assert_int_equal(initrd_build(&p, &out), 0);
 	list = cpio_find(out.data, out.len, "userkvm/modules", &size, &mode);
 	assert_non_null(list);
-	assert_int_equal(size, strlen("/userkvm/virtio.ko\n/userkvm/virtio_ring.ko\n/userkvm/virtio_blk.ko\n"));
-	assert_memory_equal(list, "/userkvm/virtio.ko\n/userkvm/virtio_ring.ko\n/userkvm/virtio_blk.ko\n", size);
+	assert_int_equal(
+		size,
+		strlen("/userkvm/virtio.ko\n/userkvm/virtio_ring.ko\n/userkvm/virtio_blk.ko\n"));
+	assert_memory_equal(list,
+			    "/userkvm/virtio.ko\n/userkvm/virtio_ring.ko\n/userkvm/virtio_blk.ko\n",
+			    size);
 	assert_null(cpio_find(out.data, out.len, "userkvm/unwanted.ko", &size, &mode));
 	list = cpio_find(out.data, out.len, "userkvm/run", &size, &mode);
 	assert_non_null(list);

@@ -69,7 +69,8 @@ int main(int argc, char **argv)
 	}
 	cmd = cmd_find(argv[help ? 2 : 1]);
 	if (!cmd) {
-		fprintf(stderr, "userkvm: no command '%s'\nTry 'userkvm help'.\n", argv[help ? 2 : 1]);
+		fprintf(stderr, "userkvm: no command '%s'\nTry 'userkvm help'.\n",
+			argv[help ? 2 : 1]);
 		return EXIT_USAGE;
 	}
 	if (help || (argc > 2 && !strcmp(argv[2], "--help")))

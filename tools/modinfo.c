@@ -46,7 +46,8 @@ const char *modinfo_get(const u8 *data, size_t len, const char *key, bool *ok)
 		return NULL;
 	memcpy(&eh, data, sizeof(eh));
 	if (memcmp(eh.e_ident, ELFMAG, SELFMAG) || eh.e_ident[EI_CLASS] != ELFCLASS64 ||
-	    eh.e_shentsize != sizeof(sh) || !section_at(data, len, eh.e_shoff, eh.e_shstrndx, &names) ||
+	    eh.e_shentsize != sizeof(sh) ||
+	    !section_at(data, len, eh.e_shoff, eh.e_shstrndx, &names) ||
 	    names.sh_type == SHT_NOBITS)
 		return NULL;
 	for (unsigned i = 0; i < eh.e_shnum; i++) {
@@ -184,7 +185,8 @@ int modset_resolve(struct modset *s, const char *name)
 		if (!deps)
 			return -ENOMEM;
 	}
-	for (d = deps ? strtok_r(deps, ",", &save) : NULL; d && !ret; d = strtok_r(NULL, ",", &save)) {
+	for (d = deps ? strtok_r(deps, ",", &save) : NULL; d && !ret;
+	     d = strtok_r(NULL, ",", &save)) {
 		for (char *p = d; *p; p++)
 			if (*p == '-')
 				*p = '_';

@@ -50,7 +50,8 @@ struct acpi_fadt {
 	u32 smi_cmd;
 	u8 acpi_enable, acpi_disable, s4bios_req, pstate_cnt;
 	u32 pm1a_evt, pm1b_evt, pm1a_cnt, pm1b_cnt, pm2_cnt, pm_tmr, gpe0, gpe1;
-	u8 pm1_evt_len, pm1_cnt_len, pm2_cnt_len, pm_tmr_len, gpe0_len, gpe1_len, gpe1_base, cst_cnt;
+	u8 pm1_evt_len, pm1_cnt_len, pm2_cnt_len, pm_tmr_len, gpe0_len, gpe1_len, gpe1_base,
+		cst_cnt;
 	u16 c2_lat, c3_lat, flush_size, flush_stride;
 	u8 duty_offset, duty_width, day_alarm, month_alarm, century;
 	u16 boot_flags;
@@ -61,13 +62,15 @@ struct acpi_fadt {
 	u16 arm_flags;
 	u8 minor;
 	u64 x_firmware_ctrl, x_dsdt;
-	struct acpi_gas x_pm1a_evt, x_pm1b_evt, x_pm1a_cnt, x_pm1b_cnt, x_pm2_cnt, x_pm_tmr, x_gpe0, x_gpe1;
+	struct acpi_gas x_pm1a_evt, x_pm1b_evt, x_pm1a_cnt, x_pm1b_cnt, x_pm2_cnt, x_pm_tmr, x_gpe0,
+		x_gpe1;
 	struct acpi_gas sleep_control, sleep_status;
 	u64 hypervisor;
 } __attribute__((packed));
 _Static_assert(sizeof(struct acpi_fadt) == 276, "FADT revision 6");
 
-#define FADT_LEGACY_DEVICES BIT(0)	/* boot_flags: ISA devices; 8042 (bit 1) is absent as a keyboard */
+/* boot_flags: ISA devices; the 8042 (bit 1) is absent as a keyboard */
+#define FADT_LEGACY_DEVICES BIT(0)
 #define FADT_NO_VGA BIT(2)
 #define FADT_WBINVD BIT(0)		/* flags */
 #define FADT_PROC_C1 BIT(2)
@@ -290,7 +293,7 @@ static u64 build_madt(struct builder *b, unsigned cpus)
 	put(&p, 0, 2);
 	put(&p, LAYOUT_IOAPIC, 4);
 	put(&p, 0, 4);
-	put(&p, 2, 1);			/* Interrupt Source Override: timer on pin 2, as the bus has it */
+	put(&p, 2, 1); /* Interrupt Source Override: timer on pin 2, as the bus has it */
 	put(&p, 10, 1);
 	put(&p, 0, 2);
 	put(&p, 2, 4);

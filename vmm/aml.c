@@ -140,7 +140,10 @@ void aml_end(struct aml *a)
 	at = a->open[--a->depth];
 	if (a->overflow)
 		return;
-	/* The length counts its own bytes. Low four bits in the lead byte, which tells how many follow. */
+	/*
+	 * The length counts its own bytes. Low four bits in the lead byte, which tells how many
+	 * follow.
+	 */
 	len = a->len - at;
 	a->buf[at] = (u8)((PKG_LENGTH_BYTES - 1) << 6 | (len & 0xf));
 	a->buf[at + 1] = (u8)(len >> 4);

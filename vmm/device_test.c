@@ -63,7 +63,8 @@ static void test_serial(void **state)
 	const u16 p = PORT_COM1;
 
 	iobus_init(b);
-	f->s = (struct serial){ .port = p, .irq = sf_irq, .irq_ctx = f, .output = sf_output, .output_ctx = f };
+	f->s = (struct serial){
+		.port = p, .irq = sf_irq, .irq_ctx = f, .output = sf_output, .output_ctx = f};
 	assert_int_equal(serial_init(&f->s, b), 0);
 
 	/* What Linux's probe looks at: IER's width, scratch, loopback, FIFO bits. */
@@ -108,7 +109,10 @@ static void test_serial(void **state)
 	assert_int_equal(in(b, p + UART_RX, 1), 'b');
 	assert_false(f->irq);
 	assert_int_equal(in(b, p + UART_LSR, 1) & UART_LSR_DR, 0);
-	/* Nobody listens: input survives a driver's start, which clears the FIFO and reads stray bytes. */
+	/*
+	 * Nobody listens: input survives a driver's start, which clears the FIFO and reads stray
+	 * bytes.
+	 */
 	out(b, p + UART_IER, 1, 0);
 	assert_int_equal(serial_input(&f->s, (const u8 *)"cd", 2), 2);
 	assert_int_equal(in(b, p + UART_LSR, 1) & UART_LSR_DR, 0);
@@ -258,8 +262,14 @@ static struct pci_fix *pf_open(bool readonly)
 	assert_int_equal(ftruncate(fd, DISK_SECTORS * 512), 0);
 	assert_int_equal(pwrite(fd, "sector one", 10, 512), 10);
 	close(fd);
-	f->cfg = (struct vmm_config){ .sys = &fake_sys, .cpus = 1, .mem = 16ull << 20, .nr_disks = 1,
-		.disks = { { f->path, readonly } }, .in_fd = -1, .log_fd = -1, .net = true };
+	f->cfg = (struct vmm_config){.sys = &fake_sys,
+				     .cpus = 1,
+				     .mem = 16ull << 20,
+				     .nr_disks = 1,
+				     .disks = {{f->path, readonly}},
+				     .in_fd = -1,
+				     .log_fd = -1,
+				     .net = true};
 	f->vmm = (struct vmm){ .cfg = &f->cfg, .sys = &fake_sys, .result = &f->result,
 		.end_lock = PTHREAD_MUTEX_INITIALIZER, .end_fd = eventfd(0, EFD_NONBLOCK) };
 	assert_int_equal(mem_init(&f->vmm.mem, f->cfg.mem), 0);
@@ -406,7 +416,8 @@ static u8 drv_request(struct blk_drv *d, u32 type, u64 sector, u32 len, bool to_
 	avail[2 + d->avail_idx % 8] = 0;
 	__atomic_store_n(&avail[1], ++d->avail_idx, __ATOMIC_RELEASE);
 	out(&d->m->mmio, d->regs + 0x3000, 2, 0);
-	for (unsigned i = 0; i < 50000 && __atomic_load_n(&used[1], __ATOMIC_ACQUIRE) != d->avail_idx; i++)
+	for (unsigned i = 0;
+	     i < 50000 && __atomic_load_n(&used[1], __ATOMIC_ACQUIRE) != d->avail_idx; i++)
 		nanosleep(&ts, NULL);
 	assert_int_equal(used[1], d->avail_idx);
 	return d->m->mem.host[BUF + 0x100];
@@ -437,13 +448,16 @@ static void test_blk(void **state)
 	assert_int_equal(drv_request(&d, VIRTIO_BLK_T_FLUSH, 0, 0, true), VIRTIO_BLK_S_OK);
 	assert_int_equal(drv_request(&d, VIRTIO_BLK_T_GET_ID, 0, 20, false), VIRTIO_BLK_S_OK);
 	assert_memory_equal(data, "userkvm-disk0", 13);
-	*(struct virtio_blk_discard_write_zeroes *)data = (struct virtio_blk_discard_write_zeroes){ 2, 1, 0 };
+	*(struct virtio_blk_discard_write_zeroes *)data =
+		(struct virtio_blk_discard_write_zeroes){2, 1, 0};
 	assert_int_equal(drv_request(&d, VIRTIO_BLK_T_WRITE_ZEROES, 0, 16, true), VIRTIO_BLK_S_OK);
 	assert_int_equal(drv_request(&d, VIRTIO_BLK_T_IN, 2, 512, false), VIRTIO_BLK_S_OK);
 	assert_int_equal(data[0], 0);
 	/* Refused: beyond the end, wrapping, part of a sector, unknown type. */
-	assert_int_equal(drv_request(&d, VIRTIO_BLK_T_IN, DISK_SECTORS, 512, false), VIRTIO_BLK_S_IOERR);
-	assert_int_equal(drv_request(&d, VIRTIO_BLK_T_IN, DISK_SECTORS - 1, 1024, false), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(drv_request(&d, VIRTIO_BLK_T_IN, DISK_SECTORS, 512, false),
+			 VIRTIO_BLK_S_IOERR);
+	assert_int_equal(drv_request(&d, VIRTIO_BLK_T_IN, DISK_SECTORS - 1, 1024, false),
+			 VIRTIO_BLK_S_IOERR);
 	assert_int_equal(drv_request(&d, VIRTIO_BLK_T_OUT, ~0ull, 512, true), VIRTIO_BLK_S_IOERR);
 	assert_int_equal(drv_request(&d, VIRTIO_BLK_T_IN, 0, 100, false), VIRTIO_BLK_S_IOERR);
 	assert_int_equal(drv_request(&d, 99, 0, 0, true), VIRTIO_BLK_S_UNSUPP);
@@ -557,7 +571,8 @@ static void test_term(void **state)
 
 	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
 		e.armed = false;
-		assert_int_equal(term_filter(&e, (const u8 *)rows[i].in, (unsigned)strlen(rows[i].in), buf, &n),
+		assert_int_equal(term_filter(&e, (const u8 *)rows[i].in,
+					     (unsigned)strlen(rows[i].in), buf, &n),
 				 rows[i].action);
 		assert_int_equal(n, strlen(rows[i].out));
 		assert_memory_equal(buf, rows[i].out, n);
@@ -576,7 +591,8 @@ static void test_guest_log(void **state)
 		hits += guest_log_byte(&g, 'x');
 	hits += guest_log_byte(&g, '\n');
 	assert_int_equal(hits, 0);
-	for (const char *p = "Kernel panic - not syncing: one\nKernel panic - not syncing: two\n"; *p; p++)
+	for (const char *p = "Kernel panic - not syncing: one\nKernel panic - not syncing: two\n";
+	     *p; p++)
 		hits += guest_log_byte(&g, (u8)*p);
 	assert_int_equal(hits, 1);
 	assert_string_equal(g.panic, "one");

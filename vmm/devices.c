@@ -469,7 +469,8 @@ void devices_loop(struct vmm *vmm)
 					    strsignal((int)si.ssi_signo));
 		}
 		if (fds[TIMEOUT].revents)
-			machine_end(vmm, VMM_END_TIMEOUT, 0, "no end after %u s", vmm->cfg->timeout);
+			machine_end(vmm, VMM_END_TIMEOUT, 0, "no end after %u s",
+				    vmm->cfg->timeout);
 		if (fds[PANIC].revents)
 			machine_end(vmm, VMM_END_PANIC, 0, "guest kernel panicked");
 		if (fds[PROBE].revents) {

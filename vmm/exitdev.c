@@ -52,7 +52,8 @@ int exitdev_init(struct exitdev *e, struct vmm *vmm, struct pci_bus *bus)
 	int ret;
 
 	e->vmm = vmm;
-	e->post = (struct iobus_range){ .start = PORT_POST, .len = 1, .width = 1, .fn = post_port, .ctx = e };
+	e->post = (struct iobus_range){
+		.start = PORT_POST, .len = 1, .width = 1, .fn = post_port, .ctx = e};
 	e->debug_exit = (struct iobus_range){ .start = PORT_DEBUG_EXIT, .len = 4, .width = 4,
 		.fn = debug_exit_port, .ctx = e };
 	ret = iobus_add(&vmm->pio, &e->post);

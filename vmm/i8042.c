@@ -3,7 +3,8 @@
  * Keyboard controller at ports 60H and 64H, and system control port A (92H).
  * Nothing is plugged in: interface tests fail and commands to devices time
  * out, so drivers stop asking quickly. It raises no interrupts.
- * Source: IBM PS/2 Hardware Interface Technical Reference "Keyboard and Auxiliary Device Controller".
+ * Source: IBM PS/2 Hardware Interface Technical Reference "Keyboard and Auxiliary Device
+ * Controller".
  */
 #include "vmm/i8042.h"
 
@@ -144,9 +145,12 @@ int i8042_init(struct i8042 *k, struct iobus *pio)
 	k->status = STATUS_SYSTEM | STATUS_UNLOCKED;
 	k->config = CONFIG_KBD_OFF | CONFIG_AUX_OFF;
 	k->output_port = OUTPUT_NO_RESET | OUTPUT_A20;
-	k->data = (struct iobus_range){ .start = PORT_I8042_DATA, .len = 1, .width = 1, .fn = data_port, .ctx = k };
-	k->cmd = (struct iobus_range){ .start = PORT_I8042_CMD, .len = 1, .width = 1, .fn = cmd_port, .ctx = k };
-	k->port92 = (struct iobus_range){ .start = PORT_92, .len = 1, .width = 1, .fn = port92, .ctx = k };
+	k->data = (struct iobus_range){
+		.start = PORT_I8042_DATA, .len = 1, .width = 1, .fn = data_port, .ctx = k};
+	k->cmd = (struct iobus_range){
+		.start = PORT_I8042_CMD, .len = 1, .width = 1, .fn = cmd_port, .ctx = k};
+	k->port92 = (struct iobus_range){
+		.start = PORT_92, .len = 1, .width = 1, .fn = port92, .ctx = k};
 	ret = iobus_add(pio, &k->data);
 	if (ret)
 		return ret;

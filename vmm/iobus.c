@@ -56,7 +56,8 @@ int iobus_add(struct iobus *b, struct iobus_range *r)
 	}
 	if (b->nr == b->cap) {
 		unsigned cap = max(b->cap * 2, 32u);
-		struct iobus_range **ranges = realloc(b->ranges, cap * sizeof(struct iobus_range *));
+		struct iobus_range **ranges =
+			realloc(b->ranges, cap * sizeof(struct iobus_range *));
 
 		if (!ranges) {
 			ret = -ENOMEM;

@@ -35,7 +35,10 @@ struct iobus_range {
 struct iobus {
 	pthread_mutex_t lock;
 	pthread_cond_t idle;
-	/* Disjoint, so order by start is order by end: binary search finds the one that holds an address. */
+	/*
+	 * Disjoint, so order by start is order by end: binary search finds the one that holds an
+	 * address.
+	 */
 	struct iobus_range **ranges;
 	unsigned nr, cap;
 };

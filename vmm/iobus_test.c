@@ -30,7 +30,8 @@ static void probe_fn(void *ctx, u64 off, u8 *data, unsigned len, bool is_write)
 
 static struct iobus_range range(u64 start, u64 len, unsigned width, struct probe *p)
 {
-	return (struct iobus_range){ .start = start, .len = len, .width = width, .fn = probe_fn, .ctx = p };
+	return (struct iobus_range){
+		.start = start, .len = len, .width = width, .fn = probe_fn, .ctx = p};
 }
 
 static void test_add(void **state)

@@ -68,7 +68,8 @@ static int irq_write_routes(struct irqs *q)
 		return -ENOMEM;
 	for (u32 i = 0; i < 16; i++)
 		if (i != 2)
-			route_pin(&t->entries[n++], i, i < 8 ? KVM_IRQCHIP_PIC_MASTER : KVM_IRQCHIP_PIC_SLAVE, i % 8);
+			route_pin(&t->entries[n++], i,
+				  i < 8 ? KVM_IRQCHIP_PIC_MASTER : KVM_IRQCHIP_PIC_SLAVE, i % 8);
 	/* The timer, GSI 0, is wired to IOAPIC pin 2 (MADT interrupt source override). */
 	for (u32 i = 0; i < IRQ_NR_PINS; i++)
 		if (i != 2)
@@ -79,7 +80,8 @@ static int irq_write_routes(struct irqs *q)
 
 		if (!m->routed)
 			continue;
-		*e = (struct kvm_irq_routing_entry){ .gsi = IRQ_MSI_FIRST + i, .type = KVM_IRQ_ROUTING_MSI };
+		*e = (struct kvm_irq_routing_entry){.gsi = IRQ_MSI_FIRST + i,
+						    .type = KVM_IRQ_ROUTING_MSI};
 		e->u.msi.address_lo = (u32)m->addr;
 		e->u.msi.address_hi = (u32)(m->addr >> 32);
 		e->u.msi.data = m->data;
@@ -93,7 +95,8 @@ static int irq_write_routes(struct irqs *q)
 
 static int irq_msi_irqfd(struct irqs *q, int msi, u32 flags)
 {
-	struct kvm_irqfd f = { .fd = (u32)q->msi[msi].fd, .gsi = IRQ_MSI_FIRST + (u32)msi, .flags = flags };
+	struct kvm_irqfd f = {
+		.fd = (u32)q->msi[msi].fd, .gsi = IRQ_MSI_FIRST + (u32)msi, .flags = flags};
 
 	return (int)q->sys->ioctl(q->vm_fd, KVM_IRQFD, (unsigned long)&f);
 }

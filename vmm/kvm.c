@@ -39,7 +39,8 @@ static long check_cap(struct vmm *vmm, int cap)
 
 static int fail(struct vmm *vmm, long ret, const char *what)
 {
-	machine_end(vmm, VMM_END_ERROR, 0, "%s: %s: %s", vmm->cfg->kvm_path, what, strerror((int)-ret));
+	machine_end(vmm, VMM_END_ERROR, 0, "%s: %s: %s", vmm->cfg->kvm_path, what,
+		    strerror((int)-ret));
 	return (int)ret;
 }
 
@@ -62,10 +63,13 @@ static int check_caps(struct vmm *vmm)
 			    vmm->cfg->cpus, vmm->cfg->kvm_path, max(max_vcpus, 1l));
 		return -EINVAL;
 	}
-	vmm->cap_irqfd = check_cap(vmm, KVM_CAP_IRQFD) > 0 && check_cap(vmm, KVM_CAP_IRQ_ROUTING) > 0;
+	vmm->cap_irqfd =
+		check_cap(vmm, KVM_CAP_IRQFD) > 0 && check_cap(vmm, KVM_CAP_IRQ_ROUTING) > 0;
 	if (!vmm->cap_irqfd && check_cap(vmm, KVM_CAP_SIGNAL_MSI) <= 0) {
-		machine_end(vmm, VMM_END_ERROR, 0, "%s lacks KVM_CAP_IRQFD with KVM_CAP_IRQ_ROUTING, and "
-			    "KVM_CAP_SIGNAL_MSI; the machine needs one of them", vmm->cfg->kvm_path);
+		machine_end(vmm, VMM_END_ERROR, 0,
+			    "%s lacks KVM_CAP_IRQFD with KVM_CAP_IRQ_ROUTING, and "
+			    "KVM_CAP_SIGNAL_MSI; the machine needs one of them",
+			    vmm->cfg->kvm_path);
 		return -ENOTSUP;
 	}
 	vmm->cap_ioeventfd = check_cap(vmm, KVM_CAP_IOEVENTFD) > 0;

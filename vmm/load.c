@@ -35,7 +35,8 @@ int load_kernel(struct vmm_mem *mem, const struct load_params *p, struct load_en
 		return load_elf(mem, p, entry, err);
 	if (k->len >= 0x206 && !memcmp(k->data + 0x202, "HdrS", 4))
 		return load_bzimage(mem, p, entry, err);
-	return load_fail(err, -ENOEXEC, "kernel %s is neither a Linux bzImage nor an ELF file", k->name);
+	return load_fail(err, -ENOEXEC, "kernel %s is neither a Linux bzImage nor an ELF file",
+			 k->name);
 }
 
 int load_cmdline(struct vmm_mem *mem, const struct load_params *p, u64 max, char err[LOAD_ERR_LEN])
@@ -44,8 +45,10 @@ int load_cmdline(struct vmm_mem *mem, const struct load_params *p, u64 max, char
 
 	max = min(max, (u64)LAYOUT_CMDLINE_MAX - 1);
 	if (len > max)
-		return load_fail(err, -E2BIG, "the kernel command line has %llu characters, the kernel takes %llu",
-				 (unsigned long long)len, (unsigned long long)max);
+		return load_fail(
+			err, -E2BIG,
+			"the kernel command line has %llu characters, the kernel takes %llu",
+			(unsigned long long)len, (unsigned long long)max);
 	if (mem_write(mem, LAYOUT_CMDLINE, p->cmdline, len + 1))
 		return load_fail(err, -ENOMEM, "too little memory for the command line");
 	return 0;
@@ -62,9 +65,10 @@ int load_initrd(struct vmm_mem *mem, const struct load_params *p, u64 floor, u64
 	if (end < floor || end - floor < size) {
 		u64 need = round_up(floor + size, 1 << 20) >> 20;
 
-		return load_fail(err, -ENOMEM, "too little memory: kernel and initrd need at least %llu MiB, "
-				 "the machine has %llu MiB", (unsigned long long)need,
-				 (unsigned long long)(mem->size >> 20));
+		return load_fail(err, -ENOMEM,
+				 "too little memory: kernel and initrd need at least %llu MiB, "
+				 "the machine has %llu MiB",
+				 (unsigned long long)need, (unsigned long long)(mem->size >> 20));
 	}
 	*addr = round_down(end - size, PAGE_SIZE);
 	if (mem_write(mem, *addr, p->initrd->data, p->initrd->len))
@@ -77,17 +81,21 @@ unsigned load_memory_map(const struct vmm_mem *mem, struct load_map_entry map[LO
 	unsigned n = 0;
 
 	map[n++] = (struct load_map_entry){ 0, LAYOUT_EBDA, E820_RAM };
-	map[n++] = (struct load_map_entry){ LAYOUT_EBDA, LAYOUT_ISA_HOLE - LAYOUT_EBDA, E820_RESERVED };
-	map[n++] = (struct load_map_entry){ LAYOUT_ACPI, LAYOUT_ACPI_END - LAYOUT_ACPI, E820_RESERVED };
-	map[n++] = (struct load_map_entry){ LAYOUT_KERNEL, mem_low_end(mem) - LAYOUT_KERNEL, E820_RAM };
+	map[n++] =
+		(struct load_map_entry){LAYOUT_EBDA, LAYOUT_ISA_HOLE - LAYOUT_EBDA, E820_RESERVED};
+	map[n++] =
+		(struct load_map_entry){LAYOUT_ACPI, LAYOUT_ACPI_END - LAYOUT_ACPI, E820_RESERVED};
+	map[n++] =
+		(struct load_map_entry){LAYOUT_KERNEL, mem_low_end(mem) - LAYOUT_KERNEL, E820_RAM};
 	map[n++] = (struct load_map_entry){ LAYOUT_IDENTITY_MAP, 4 * PAGE_SIZE, E820_RESERVED };
 	if (mem->nr_regions > 1)
-		map[n++] = (struct load_map_entry){ mem->region[1].gpa, mem->region[1].size, E820_RAM };
+		map[n++] =
+			(struct load_map_entry){mem->region[1].gpa, mem->region[1].size, E820_RAM};
 	return n;
 }
 
-void load_fill_boot_params(const struct vmm_mem *mem, const struct load_params *p, struct boot_params *bp,
-			   u64 initrd)
+void load_fill_boot_params(const struct vmm_mem *mem, const struct load_params *p,
+			   struct boot_params *bp, u64 initrd)
 {
 	struct load_map_entry map[LOAD_MAP_MAX];
 	unsigned n = load_memory_map(mem, map);
@@ -105,7 +113,9 @@ void load_fill_boot_params(const struct vmm_mem *mem, const struct load_params *
 
 int load_early_tables(struct vmm_mem *mem)
 {
-	/* __BOOT_CS is 0x10 and __BOOT_DS 0x18 in the Linux protocols; PVH leaves selectors open. */
+	/*
+	 * __BOOT_CS is 0x10 and __BOOT_DS 0x18 in the Linux protocols; PVH leaves selectors open.
+	 */
 	static const u64 gdt[] = {
 		0, 0,
 		0x00af9b000000ffffull,	/* code: flat, long mode */

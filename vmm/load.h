@@ -54,7 +54,10 @@ int load_elf(struct vmm_mem *mem, const struct load_params *p, struct load_entry
 
 /* Command line at LAYOUT_CMDLINE; @max: bytes that the kernel takes, without the NUL. */
 int load_cmdline(struct vmm_mem *mem, const struct load_params *p, u64 max, char err[LOAD_ERR_LEN]);
-/* Initial RAM disk as high as possible in [floor, min(ceiling, RAM end)); *@addr 0 if there is none. */
+/*
+ * Initial RAM disk as high as possible in [floor, min(ceiling, RAM end)); *@addr 0 if there is
+ * none.
+ */
 int load_initrd(struct vmm_mem *mem, const struct load_params *p, u64 floor, u64 ceiling, u64 *addr,
 		char err[LOAD_ERR_LEN]);
 
@@ -67,8 +70,8 @@ unsigned load_memory_map(const struct vmm_mem *mem, struct load_map_entry map[LO
 
 struct boot_params;
 /* Memory map, RSDP, command line and initial RAM disk into Linux boot_params. */
-void load_fill_boot_params(const struct vmm_mem *mem, const struct load_params *p, struct boot_params *bp,
-			   u64 initrd);
+void load_fill_boot_params(const struct vmm_mem *mem, const struct load_params *p,
+			   struct boot_params *bp, u64 initrd);
 /* Identity page tables for 4 GiB and a flat GDT, as both entry modes need. */
 int __must_check load_early_tables(struct vmm_mem *mem);
 

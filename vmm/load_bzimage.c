@@ -15,7 +15,10 @@
 #define SECTOR 512u
 #define HDR_OFFSET 0x1f1u
 #define BOOT_FLAG 0xaa55
-/* 2.06: the first with a command-line size, relocatable kernels and all that is used here without a test. */
+/*
+ * 2.06: the first with a command-line size, relocatable kernels and all that is used here without a
+ * test.
+ */
 #define MIN_VERSION 0x206
 #define VERSION_PREF_ADDRESS 0x20a
 #define VERSION_XLOADFLAGS 0x20c
@@ -53,29 +56,37 @@ int load_bzimage(struct vmm_mem *mem, const struct load_params *p, struct load_e
 
 	memset(&bp, 0, sizeof(bp));
 	if (k->len < 2 * SECTOR)
-		return load_fail(err, -ENOEXEC, "kernel %s is truncated: no whole bzImage header", k->name);
+		return load_fail(err, -ENOEXEC, "kernel %s is truncated: no whole bzImage header",
+				 k->name);
 	/* The byte at 0x201, a jump's displacement, tells where the header ends. */
 	hdr_len = 0x202u + k->data[0x201] - HDR_OFFSET;
 	memcpy(h, k->data + HDR_OFFSET, min(hdr_len, (u64)sizeof(*h)));
 	if (h->boot_flag != BOOT_FLAG || h->version < MIN_VERSION)
-		return load_fail(err, -ENOEXEC, "kernel %s has boot protocol %u.%02u, needed is 2.06 or later",
+		return load_fail(err, -ENOEXEC,
+				 "kernel %s has boot protocol %u.%02u, needed is 2.06 or later",
 				 k->name, h->version >> 8, h->version & 0xff);
 	if (!(h->loadflags & LOADED_HIGH))
 		return load_fail(err, -ENOEXEC, "kernel %s is a zImage, not a bzImage", k->name);
 	setup_len = ((h->setup_sects ? h->setup_sects : 4) + 1ull) * SECTOR;
 	if (setup_len >= k->len)
-		return load_fail(err, -ENOEXEC, "kernel %s is truncated: its header announces %llu bytes of setup, "
-				 "the file has %zu", k->name, (unsigned long long)setup_len, k->len);
+		return load_fail(
+			err, -ENOEXEC,
+			"kernel %s is truncated: its header announces %llu bytes of setup, "
+			"the file has %zu",
+			k->name, (unsigned long long)setup_len, k->len);
 	body_len = k->len - setup_len;
 	/* syssize counts 16-byte units of the protected-mode part. */
 	if ((u64)h->syssize * 16 > round_up(body_len, 16))
-		return load_fail(err, -ENOEXEC, "kernel %s is truncated: its header announces %llu bytes, "
-				 "the file has %zu", k->name,
-				 (unsigned long long)(setup_len + (u64)h->syssize * 16), k->len);
+		return load_fail(err, -ENOEXEC,
+				 "kernel %s is truncated: its header announces %llu bytes, "
+				 "the file has %zu",
+				 k->name, (unsigned long long)(setup_len + (u64)h->syssize * 16),
+				 k->len);
 
 	entry64 = h->version >= VERSION_XLOADFLAGS && (h->xloadflags & XLF_KERNEL_64);
 	if (entry64 && body_len <= ENTRY64_OFFSET)
-		return load_fail(err, -ENOEXEC, "kernel %s is truncated: no 64-bit entry point", k->name);
+		return load_fail(err, -ENOEXEC, "kernel %s is truncated: no 64-bit entry point",
+				 k->name);
 
 	/* The kernel decompresses to its preferred address and needs init_size bytes there. */
 	floor = LAYOUT_KERNEL + round_up(body_len, PAGE_SIZE);
@@ -83,14 +94,16 @@ int load_bzimage(struct vmm_mem *mem, const struct load_params *p, struct load_e
 		u64 base = max(h->pref_address, (u64)LAYOUT_KERNEL);
 
 		if (base >= LAYOUT_HIGH_RAM)
-			return load_fail(err, -ENOEXEC, "kernel %s wants to be at %#llx, above 4 GiB", k->name,
+			return load_fail(err, -ENOEXEC,
+					 "kernel %s wants to be at %#llx, above 4 GiB", k->name,
 					 (unsigned long long)base);
 		floor = max(floor, base + h->init_size);
 	}
 	if (floor > mem_low_end(mem))
-		return load_fail(err, -ENOMEM, "too little memory: kernel %s needs at least %llu MiB, "
-				 "the machine has %llu MiB", k->name,
-				 (unsigned long long)(round_up(floor, 1 << 20) >> 20),
+		return load_fail(err, -ENOMEM,
+				 "too little memory: kernel %s needs at least %llu MiB, "
+				 "the machine has %llu MiB",
+				 k->name, (unsigned long long)(round_up(floor, 1 << 20) >> 20),
 				 (unsigned long long)(mem->size >> 20));
 	ret = mem_write(mem, LAYOUT_KERNEL, k->data + setup_len, body_len);
 	if (ret)

@@ -85,9 +85,13 @@ static bool elf_phdr(const struct elf_view *v, unsigned i, Elf64_Phdr *ph)
 		Elf32_Phdr p32;
 
 		memcpy(&p32, v->file->data + v->phoff + i * size, size);
-		*ph = (Elf64_Phdr){ .p_type = p32.p_type, .p_offset = p32.p_offset, .p_vaddr = p32.p_vaddr,
-			.p_paddr = p32.p_paddr, .p_filesz = p32.p_filesz, .p_memsz = p32.p_memsz,
-			.p_align = p32.p_align };
+		*ph = (Elf64_Phdr){.p_type = p32.p_type,
+				   .p_offset = p32.p_offset,
+				   .p_vaddr = p32.p_vaddr,
+				   .p_paddr = p32.p_paddr,
+				   .p_filesz = p32.p_filesz,
+				   .p_memsz = p32.p_memsz,
+				   .p_align = p32.p_align};
 	}
 	return ph->p_offset <= len && ph->p_filesz <= len - ph->p_offset;
 }
@@ -119,7 +123,8 @@ static bool note_pvh_entry(const u8 *data, u64 len, u64 align, u32 *entry)
 	return false;
 }
 
-static int pvh_finish(struct vmm_mem *mem, const struct load_params *p, u64 initrd, char err[LOAD_ERR_LEN])
+static int pvh_finish(struct vmm_mem *mem, const struct load_params *p, u64 initrd,
+		      char err[LOAD_ERR_LEN])
 {
 	struct load_map_entry map[LOAD_MAP_MAX];
 	unsigned n = load_memory_map(mem, map);
@@ -163,27 +168,37 @@ int load_elf(struct vmm_mem *mem, const struct load_params *p, struct load_entry
 	int ret;
 
 	if (!elf_open(&v, k))
-		return load_fail(err, -ENOEXEC, "kernel %s is no ELF executable for x86 (truncated, relocatable "
-				 "or of another machine)", k->name);
+		return load_fail(err, -ENOEXEC,
+				 "kernel %s is no ELF executable for x86 (truncated, relocatable "
+				 "or of another machine)",
+				 k->name);
 	for (unsigned i = 0; i < v.phnum; i++) {
 		u8 *to;
 
 		if (!elf_phdr(&v, i, &ph))
-			return load_fail(err, -ENOEXEC, "kernel %s is truncated: program header %u or its "
-					 "contents are beyond the end of the file", k->name, i);
+			return load_fail(err, -ENOEXEC,
+					 "kernel %s is truncated: program header %u or its "
+					 "contents are beyond the end of the file",
+					 k->name, i);
 		if (ph.p_type == PT_NOTE && !pvh)
-			pvh = note_pvh_entry(k->data + ph.p_offset, ph.p_filesz, ph.p_align, &pvh_entry);
+			pvh = note_pvh_entry(k->data + ph.p_offset, ph.p_filesz, ph.p_align,
+					     &pvh_entry);
 		if (ph.p_type != PT_LOAD || !ph.p_memsz)
 			continue;
 		if (ph.p_filesz > ph.p_memsz)
-			return load_fail(err, -ENOEXEC, "kernel %s: segment %u is larger in the file than in memory",
-					 k->name, i);
+			return load_fail(
+				err, -ENOEXEC,
+				"kernel %s: segment %u is larger in the file than in memory",
+				k->name, i);
 		to = ph.p_paddr >= LAYOUT_KERNEL ? mem_ptr(mem, ph.p_paddr, ph.p_memsz) : NULL;
 		if (!to)
-			return load_fail(err, -ENOMEM, "kernel %s: segment %u at %#llx, %#llx bytes, does not fit "
-					 "into RAM between 1 MiB and %llu MiB", k->name, i,
-					 (unsigned long long)ph.p_paddr, (unsigned long long)ph.p_memsz,
-					 (unsigned long long)(mem->size >> 20));
+			return load_fail(
+				err, -ENOMEM,
+				"kernel %s: segment %u at %#llx, %#llx bytes, does not fit "
+				"into RAM between 1 MiB and %llu MiB",
+				k->name, i, (unsigned long long)ph.p_paddr,
+				(unsigned long long)ph.p_memsz,
+				(unsigned long long)(mem->size >> 20));
 		memcpy(to, k->data + ph.p_offset, ph.p_filesz);
 		memset(to + ph.p_filesz, 0, ph.p_memsz - ph.p_filesz);
 		end = max(end, ph.p_paddr + ph.p_memsz);
@@ -195,13 +210,15 @@ int load_elf(struct vmm_mem *mem, const struct load_params *p, struct load_entry
 	if (ret)
 		return ret;
 	/* Below 2 GiB, as the oldest kernels want it. */
-	ret = load_initrd(mem, p, round_up(min(end, mem_low_end(mem)), PAGE_SIZE), 1ull << 31, &initrd, err);
+	ret = load_initrd(mem, p, round_up(min(end, mem_low_end(mem)), PAGE_SIZE), 1ull << 31,
+			  &initrd, err);
 	if (ret)
 		return ret;
 	if (load_early_tables(mem))
 		return load_fail(err, -ENOMEM, "too little memory for boot information");
 	if (pvh) {
-		*entry = (struct load_entry){ .mode = LOAD_PVH, .ip = pvh_entry, .arg = LAYOUT_START_INFO };
+		*entry = (struct load_entry){
+			.mode = LOAD_PVH, .ip = pvh_entry, .arg = LAYOUT_START_INFO};
 		return pvh_finish(mem, p, initrd, err);
 	} else {
 		struct boot_params bp;

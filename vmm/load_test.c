@@ -16,13 +16,14 @@
 static struct vmm_blob no_initrd = { .name = "none" };
 static struct vmm_blob initrd = { .name = "initrd", .data = (const u8 *)"initrd!", .len = 7 };
 
-static int load(const u8 *data, size_t len, u64 memsize, const struct vmm_blob *rd, const char *cmdline,
-		struct vmm_mem *mem, struct load_entry *entry, char *err)
+static int load(const u8 *data, size_t len, u64 memsize, const struct vmm_blob *rd,
+		const char *cmdline, struct vmm_mem *mem, struct load_entry *entry, char *err)
 {
 	/* A copy of exactly this size, so that reads beyond the end are found. */
 	u8 *copy = malloc(len ? len : 1);
 	struct vmm_blob k = { .name = "k", .data = copy, .len = len };
-	struct load_params p = { .kernel = &k, .initrd = rd, .cmdline = cmdline, .rsdp = LAYOUT_ACPI };
+	struct load_params p = {
+		.kernel = &k, .initrd = rd, .cmdline = cmdline, .rsdp = LAYOUT_ACPI};
 	int ret;
 
 	memcpy(copy, data, len);
@@ -49,10 +50,18 @@ static int try_load(const u8 *data, size_t len, u64 memsize)
 static size_t make_bzimage(u8 *buf, size_t body)
 {
 	struct setup_header h = {
-		.setup_sects = 1, .boot_flag = 0xaa55, .version = 0x20f, .loadflags = LOADED_HIGH,
-		.initrd_addr_max = 0x7fffffff, .kernel_alignment = 0x200000, .relocatable_kernel = 1,
-		.xloadflags = XLF_KERNEL_64, .cmdline_size = 2047, .pref_address = 0x1000000,
-		.init_size = 0x800000, .jump = 0x6aeb,
+		.setup_sects = 1,
+		.boot_flag = 0xaa55,
+		.version = 0x20f,
+		.loadflags = LOADED_HIGH,
+		.initrd_addr_max = 0x7fffffff,
+		.kernel_alignment = 0x200000,
+		.relocatable_kernel = 1,
+		.xloadflags = XLF_KERNEL_64,
+		.cmdline_size = 2047,
+		.pref_address = 0x1000000,
+		.init_size = 0x800000,
+		.jump = 0x6aeb,
 	};
 
 	memset(buf, 0, 1024 + body);
@@ -148,8 +157,12 @@ static void make_elf(struct elf_image *m)
 	m->eh.e_phoff = offsetof(struct elf_image, ph);
 	m->eh.e_phentsize = sizeof(Elf64_Phdr);
 	m->eh.e_phnum = 2;
-	m->ph[0] = (Elf64_Phdr){ .p_type = PT_LOAD, .p_offset = offsetof(struct elf_image, body),
-		.p_filesz = 256, .p_memsz = 8192, .p_paddr = 0x100000, .p_vaddr = 0xffffffff80100000ull };
+	m->ph[0] = (Elf64_Phdr){.p_type = PT_LOAD,
+				.p_offset = offsetof(struct elf_image, body),
+				.p_filesz = 256,
+				.p_memsz = 8192,
+				.p_paddr = 0x100000,
+				.p_vaddr = 0xffffffff80100000ull};
 	m->ph[1] = (Elf64_Phdr){ .p_type = PT_NOTE, .p_offset = offsetof(struct elf_image, note),
 		.p_filesz = sizeof(m->note), .p_align = 4 };
 	m->note.namesz = 4;

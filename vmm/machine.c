@@ -35,8 +35,10 @@ void machine_end(struct vmm *vmm, enum vmm_end end, int status, const char *fmt,
 static int machine_load(struct vmm *vmm)
 {
 	const struct vmm_config *cfg = vmm->cfg;
-	const struct acpi_params acpi = { .cpus = cfg->cpus, .com2 = cfg->command, .com3 = cfg->command };
-	struct load_params p = { .kernel = &cfg->kernel, .initrd = &cfg->initrd, .cmdline = cfg->cmdline };
+	const struct acpi_params acpi = {
+		.cpus = cfg->cpus, .com2 = cfg->command, .com3 = cfg->command};
+	struct load_params p = {
+		.kernel = &cfg->kernel, .initrd = &cfg->initrd, .cmdline = cfg->cmdline};
 	char err[LOAD_ERR_LEN];
 	int ret = mem_init(&vmm->mem, cfg->mem);
 
@@ -61,12 +63,15 @@ static int machine_check(struct vmm *vmm)
 	const struct vmm_config *cfg = vmm->cfg;
 
 	if (cfg->cpus < 1 || cfg->cpus > VMM_MAX_CPUS) {
-		machine_end(vmm, VMM_END_ERROR, 0, "%u CPUs: possible are 1 to %u", cfg->cpus, VMM_MAX_CPUS);
+		machine_end(vmm, VMM_END_ERROR, 0, "%u CPUs: possible are 1 to %u", cfg->cpus,
+			    VMM_MAX_CPUS);
 		return -EINVAL;
 	}
 	if (cfg->mem < VMM_MIN_MEM || cfg->mem > VMM_MAX_MEM || !is_aligned(cfg->mem, PAGE_SIZE)) {
-		machine_end(vmm, VMM_END_ERROR, 0, "%llu MiB of memory: possible are %llu MiB to %llu MiB",
-			    (unsigned long long)(cfg->mem >> 20), VMM_MIN_MEM >> 20, VMM_MAX_MEM >> 20);
+		machine_end(vmm, VMM_END_ERROR, 0,
+			    "%llu MiB of memory: possible are %llu MiB to %llu MiB",
+			    (unsigned long long)(cfg->mem >> 20), VMM_MIN_MEM >> 20,
+			    VMM_MAX_MEM >> 20);
 		return -EINVAL;
 	}
 	return 0;
@@ -79,16 +84,20 @@ static void machine_verdict(struct vmm *vmm)
 	char text[256];
 
 	/* panic=-1 resets; a broken kernel may fault thrice while it panics. */
-	if ((r->end == VMM_END_REBOOT || r->end == VMM_END_PANIC || r->end == VMM_END_TRIPLE_FAULT ||
-	     r->end == VMM_END_HALTED || r->end == VMM_END_TIMEOUT) && devices_panic_text(vmm, text, sizeof(text))) {
+	if ((r->end == VMM_END_REBOOT || r->end == VMM_END_PANIC ||
+	     r->end == VMM_END_TRIPLE_FAULT || r->end == VMM_END_HALTED ||
+	     r->end == VMM_END_TIMEOUT) &&
+	    devices_panic_text(vmm, text, sizeof(text))) {
 		r->end = VMM_END_PANIC;
 		snprintf(r->text, sizeof(r->text), "%s", text);
 		return;
 	}
 	/* Decompressors and firmware-like code fail without a word. */
-	if ((r->end == VMM_END_TRIPLE_FAULT || r->end == VMM_END_HALTED) && !devices_any_output(vmm))
+	if ((r->end == VMM_END_TRIPLE_FAULT || r->end == VMM_END_HALTED) &&
+	    !devices_any_output(vmm))
 		snprintf(r->text + strlen(r->text), sizeof(r->text) - strlen(r->text),
-			 ", before it said anything (is the kernel image %s damaged?)", vmm->cfg->kernel.name);
+			 ", before it said anything (is the kernel image %s damaged?)",
+			 vmm->cfg->kernel.name);
 }
 
 /* Everything between the first allocation and the end; false if threads are left over. */

@@ -42,11 +42,14 @@ struct vmm {
 };
 
 /* End the machine: stops all vCPUs. Any thread, any number of times. */
-void __printf(4, 5) machine_end(struct vmm *vmm, enum vmm_end end, int status, const char *fmt, ...);
+void __printf(4, 5)
+	machine_end(struct vmm *vmm, enum vmm_end end, int status, const char *fmt, ...);
 
 /* ---- kvm.c: opening KVM, creation of the VM ---- */
 
-/* Open KVM, check what it has, create VM, irqchip, PIT and RAM. 0, or -errno after machine_end(). */
+/*
+ * Open KVM, check what it has, create VM, irqchip, PIT and RAM. 0, or -errno after machine_end().
+ */
 int kvm_init(struct vmm *vmm);
 void kvm_exit(struct vmm *vmm);
 

@@ -17,8 +17,14 @@ static struct {
 static struct vmm_config base_config(void)
 {
 	struct vmm_config cfg = {
-		.sys = &fake_sys, .kvm_path = "/dev/kvm", .cmdline = "", .cpus = 2, .mem = 64ull << 20,
-		.kernel = { "test", (const u8 *)&kernel, sizeof(kernel) }, .in_fd = -1, .log_fd = -1,
+		.sys = &fake_sys,
+		.kvm_path = "/dev/kvm",
+		.cmdline = "",
+		.cpus = 2,
+		.mem = 64ull << 20,
+		.kernel = {"test", (const u8 *)&kernel, sizeof(kernel)},
+		.in_fd = -1,
+		.log_fd = -1,
 	};
 
 	memcpy(kernel.eh.e_ident, ELFMAG, SELFMAG);
@@ -29,15 +35,21 @@ static struct vmm_config base_config(void)
 	kernel.eh.e_phoff = sizeof(kernel.eh);
 	kernel.eh.e_phentsize = sizeof(kernel.ph);
 	kernel.eh.e_phnum = 1;
-	kernel.ph = (Elf64_Phdr){ .p_type = PT_LOAD, .p_offset = sizeof(kernel.eh) + sizeof(kernel.ph),
-		.p_paddr = 0x100000, .p_filesz = 16, .p_memsz = 16 };
+	kernel.ph = (Elf64_Phdr){.p_type = PT_LOAD,
+				 .p_offset = sizeof(kernel.eh) + sizeof(kernel.ph),
+				 .p_paddr = 0x100000,
+				 .p_filesz = 16,
+				 .p_memsz = 16};
 	memset(&fake, 0, sizeof(fake));
 	fake.missing_cap = ~0ul;
 	fake.vcpu0 = -1;
 	return cfg;
 }
 
-#define OUT(port_, size_, data_) { .reason = KVM_EXIT_IO, .port = (port_), .size = (size_), .data = (data_) }
+#define OUT(port_, size_, data_)                                                                   \
+	{                                                                                          \
+		.reason = KVM_EXIT_IO, .port = (port_), .size = (size_), .data = (data_)           \
+	}
 
 static const struct fake_exit nothing[] = { { 0 } };
 
@@ -49,21 +61,33 @@ static void test_ends(void **state)
 		enum vmm_end end;
 		int status;
 	} rows[] = {
-		{ "debug exit", { OUT(PORT_DEBUG_EXIT, 1, 0x10) }, VMM_END_EXIT, 0x21 },
-		{ "debug exit, 32 bits", { OUT(PORT_DEBUG_EXIT, 4, 0) }, VMM_END_EXIT, 1 },
-		{ "power-off", { OUT(PORT_PM1_CNT, 2, SLP_TYP_S5 << 10 | 0x2000) }, VMM_END_POWEROFF, 0 },
-		{ "power-off, two writes", { OUT(PORT_PM1_CNT, 2, SLP_TYP_S5 << 10),
-			OUT(PORT_PM1_CNT, 2, SLP_TYP_S5 << 10 | 0x2000) }, VMM_END_POWEROFF, 0 },
-		{ "keyboard controller", { OUT(PORT_I8042_CMD, 1, 0xfe) }, VMM_END_REBOOT, 0 },
-		{ "output port", { OUT(PORT_I8042_CMD, 1, 0xd1), OUT(PORT_I8042_DATA, 1, 2) }, VMM_END_REBOOT, 0 },
-		{ "reset control", { OUT(PORT_RESET, 1, 2), OUT(PORT_RESET, 1, 6) }, VMM_END_REBOOT, 0 },
-		{ "port 92h", { OUT(PORT_92, 1, 1) }, VMM_END_REBOOT, 0 },
-		{ "triple fault", { { .reason = KVM_EXIT_SHUTDOWN } }, VMM_END_TRIPLE_FAULT, 0 },
-		{ "entry failed", { { .reason = KVM_EXIT_FAIL_ENTRY } }, VMM_END_ERROR, 0 },
-		{ "internal error", { { .reason = KVM_EXIT_INTERNAL_ERROR } }, VMM_END_ERROR, 0 },
-		{ "HLT", { { .reason = KVM_EXIT_HLT } }, VMM_END_ERROR, 0 },
-		{ "unknown exit", { { .reason = 999 } }, VMM_END_ERROR, 0 },
-		{ "signal", { { .reason = KVM_EXIT_INTR, .sig = SIGTERM } }, VMM_END_SIGNAL, SIGTERM },
+		{"debug exit", {OUT(PORT_DEBUG_EXIT, 1, 0x10)}, VMM_END_EXIT, 0x21},
+		{"debug exit, 32 bits", {OUT(PORT_DEBUG_EXIT, 4, 0)}, VMM_END_EXIT, 1},
+		{"power-off",
+		 {OUT(PORT_PM1_CNT, 2, SLP_TYP_S5 << 10 | 0x2000)},
+		 VMM_END_POWEROFF,
+		 0},
+		{"power-off, two writes",
+		 {OUT(PORT_PM1_CNT, 2, SLP_TYP_S5 << 10),
+		  OUT(PORT_PM1_CNT, 2, SLP_TYP_S5 << 10 | 0x2000)},
+		 VMM_END_POWEROFF,
+		 0},
+		{"keyboard controller", {OUT(PORT_I8042_CMD, 1, 0xfe)}, VMM_END_REBOOT, 0},
+		{"output port",
+		 {OUT(PORT_I8042_CMD, 1, 0xd1), OUT(PORT_I8042_DATA, 1, 2)},
+		 VMM_END_REBOOT,
+		 0},
+		{"reset control",
+		 {OUT(PORT_RESET, 1, 2), OUT(PORT_RESET, 1, 6)},
+		 VMM_END_REBOOT,
+		 0},
+		{"port 92h", {OUT(PORT_92, 1, 1)}, VMM_END_REBOOT, 0},
+		{"triple fault", {{.reason = KVM_EXIT_SHUTDOWN}}, VMM_END_TRIPLE_FAULT, 0},
+		{"entry failed", {{.reason = KVM_EXIT_FAIL_ENTRY}}, VMM_END_ERROR, 0},
+		{"internal error", {{.reason = KVM_EXIT_INTERNAL_ERROR}}, VMM_END_ERROR, 0},
+		{"HLT", {{.reason = KVM_EXIT_HLT}}, VMM_END_ERROR, 0},
+		{"unknown exit", {{.reason = 999}}, VMM_END_ERROR, 0},
+		{"signal", {{.reason = KVM_EXIT_INTR, .sig = SIGTERM}}, VMM_END_SIGNAL, SIGTERM},
 	};
 	struct vmm_result r;
 
@@ -73,7 +97,8 @@ static void test_ends(void **state)
 		fake.script = rows[i].script;
 		vmm_run(&cfg, &r);
 		if (r.end != rows[i].end || r.status != rows[i].status)
-			fail_msg("%s: end %d, status %d: %s", rows[i].what, r.end, r.status, r.text);
+			fail_msg("%s: end %d, status %d: %s", rows[i].what, r.end, r.status,
+				 r.text);
 		assert_true(strlen(r.text) > 0);
 		assert_false(r.stuck);
 	}
@@ -112,7 +137,8 @@ static void test_panic(void **state)
 
 	cfg.out_fd = open("/dev/null", O_WRONLY);
 	fake.script = nothing;
-	fake.text = "[    1.0] Hello\r\n[    2.0] Kernel panic - not syncing: no \x1b[2Jroot\r\nmore\n";
+	fake.text =
+		"[    1.0] Hello\r\n[    2.0] Kernel panic - not syncing: no \x1b[2Jroot\r\nmore\n";
 	fake.after = reset;
 	vmm_run(&cfg, &r);
 	assert_int_equal(r.end, VMM_END_PANIC);
@@ -123,10 +149,10 @@ static void test_panic(void **state)
 static void test_command(void **state)
 {
 	static const struct fake_exit script[] = {
-		OUT(PORT_COM1, 1, 'k'), OUT(PORT_COM2, 1, 'h'), OUT(PORT_COM2, 1, 'i'),
-		OUT(PORT_COM3, 1, 'e'), OUT(PORT_COM3, 1, 'x'), OUT(PORT_COM3, 1, 'i'), OUT(PORT_COM3, 1, 't'),
-		OUT(PORT_COM3, 1, ' '), OUT(PORT_COM3, 1, '4'), OUT(PORT_COM3, 1, '2'), OUT(PORT_COM3, 1, '\n'),
-		{ 0 },
+		OUT(PORT_COM1, 1, 'k'), OUT(PORT_COM2, 1, 'h'),	 OUT(PORT_COM2, 1, 'i'),
+		OUT(PORT_COM3, 1, 'e'), OUT(PORT_COM3, 1, 'x'),	 OUT(PORT_COM3, 1, 'i'),
+		OUT(PORT_COM3, 1, 't'), OUT(PORT_COM3, 1, ' '),	 OUT(PORT_COM3, 1, '4'),
+		OUT(PORT_COM3, 1, '2'), OUT(PORT_COM3, 1, '\n'), {0},
 	};
 	struct vmm_config cfg = base_config();
 	struct vmm_result r;

@@ -17,7 +17,10 @@
 #define ADDR_ENABLE 0x80000000u
 #define CAP_FIRST 0x40
 
-/* INTA's level follows what the device wants, unless MSI-X or the command register say no. irq_lock held. */
+/*
+ * INTA's level follows what the device wants, unless MSI-X or the command register say no. irq_lock
+ * held.
+ */
 static void intx_update(struct pci_dev *d)
 {
 	u16 command = pci_get16(d->cfg + PCI_COMMAND);
@@ -82,7 +85,9 @@ static bool overlaps(unsigned off, unsigned len, unsigned first, unsigned bytes)
 
 static void cfg_write(struct pci_dev *d, unsigned off, const u8 *data, unsigned len)
 {
-	/* Interrupts, raised by other threads, look at the command register and at MSI-X's flags. */
+	/*
+	 * Interrupts, raised by other threads, look at the command register and at MSI-X's flags.
+	 */
 	pthread_mutex_lock(&d->irq_lock);
 	for (unsigned i = 0; i < len; i++) {
 		u8 mask = d->wmask[off + i];
@@ -91,7 +96,8 @@ static void cfg_write(struct pci_dev *d, unsigned off, const u8 *data, unsigned 
 	}
 	intx_update(d);
 	pthread_mutex_unlock(&d->irq_lock);
-	if (overlaps(off, len, PCI_COMMAND, 2) || overlaps(off, len, PCI_BASE_ADDRESS_0, 4 * PCI_NR_BARS))
+	if (overlaps(off, len, PCI_COMMAND, 2) ||
+	    overlaps(off, len, PCI_BASE_ADDRESS_0, 4 * PCI_NR_BARS))
 		bars_update(d);
 	if (d->msix_cap && overlaps(off, len, d->msix_cap + PCI_MSIX_FLAGS, 2))
 		msix_flags_changed(d);
@@ -197,7 +203,8 @@ void pci_dev_init(struct pci_dev *d, const struct pci_id *id)
 	pci_put32(d->cfg + PCI_CLASS_REVISION, id->class_rev);
 	pci_put16(d->cfg + PCI_SUBSYSTEM_VENDOR_ID, id->subvendor);
 	pci_put16(d->cfg + PCI_SUBSYSTEM_ID, id->subdevice);
-	pci_put16(d->wmask + PCI_COMMAND, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | PCI_COMMAND_INTX_DISABLE);
+	pci_put16(d->wmask + PCI_COMMAND,
+		  PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | PCI_COMMAND_INTX_DISABLE);
 	d->wmask[PCI_CACHE_LINE_SIZE] = 0xff;
 	d->wmask[PCI_INTERRUPT_LINE] = 0xff;
 	d->cap_end = CAP_FIRST;
@@ -225,7 +232,7 @@ void pci_set_bar(struct pci_dev *d, unsigned bar, u64 size, unsigned width, iobu
 	size = max(size, (u64)PAGE_SIZE);
 	BUG_ON(size & (size - 1));
 	d->bar[bar].size = size;
-	d->bar[bar].range = (struct iobus_range){ .len = size, .width = width, .fn = fn, .ctx = ctx };
+	d->bar[bar].range = (struct iobus_range){.len = size, .width = width, .fn = fn, .ctx = ctx};
 	pci_put32(d->wmask + PCI_BASE_ADDRESS_0 + 4 * bar, (u32)~(size - 1));
 }
 

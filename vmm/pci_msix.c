@@ -30,7 +30,8 @@ static void msix_deliver(struct pci_dev *d, struct pci_msix_vector *v)
 {
 	u16 flags = msix_flags(d);
 
-	if (!v->pending || v->masked || !(flags & PCI_MSIX_FLAGS_ENABLE) || (flags & PCI_MSIX_FLAGS_MASKALL))
+	if (!v->pending || v->masked || !(flags & PCI_MSIX_FLAGS_ENABLE) ||
+	    (flags & PCI_MSIX_FLAGS_MASKALL))
 		return;
 	if (v->msi < 0)
 		v->msi = irq_msi_alloc(d->bus->irqs);
@@ -97,7 +98,9 @@ static void table_write(struct pci_msix_vector *v, unsigned reg, u32 val)
 static void msix_mmio(void *ctx, u64 off, u8 *data, unsigned len, bool is_write)
 {
 	struct pci_dev *d = ctx;
-	u64 pba = d->bar[pci_get32(d->cfg + d->msix_cap + PCI_MSIX_TABLE) & PCI_MSIX_TABLE_BIR].size / 2;
+	u64 pba =
+		d->bar[pci_get32(d->cfg + d->msix_cap + PCI_MSIX_TABLE) & PCI_MSIX_TABLE_BIR].size /
+		2;
 	unsigned idx = (unsigned)(off / PCI_MSIX_ENTRY_SIZE);
 
 	if (len != 4 || (off & 3))
@@ -145,7 +148,8 @@ int pci_add_msix(struct pci_dev *d, unsigned bar, unsigned nr)
 	d->msix_cap = pci_add_cap(d, PCI_CAP_ID_MSIX, PCI_CAP_MSIX_SIZEOF);
 	cap = d->cfg + d->msix_cap;
 	pci_put16(cap + PCI_MSIX_FLAGS, (u16)(nr - 1));
-	pci_put16(d->wmask + d->msix_cap + PCI_MSIX_FLAGS, PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL);
+	pci_put16(d->wmask + d->msix_cap + PCI_MSIX_FLAGS,
+		  PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL);
 	pci_put32(cap + PCI_MSIX_TABLE, bar);
 	pci_put32(cap + PCI_MSIX_PBA, (u32)half | bar);
 	return 0;

@@ -14,8 +14,20 @@
 #include "vmm/layout.h"
 
 enum {
-	RTC_SEC, RTC_SEC_ALARM, RTC_MIN, RTC_MIN_ALARM, RTC_HOUR, RTC_HOUR_ALARM, RTC_WDAY, RTC_MDAY,
-	RTC_MONTH, RTC_YEAR, RTC_A, RTC_B, RTC_C, RTC_D,
+	RTC_SEC,
+	RTC_SEC_ALARM,
+	RTC_MIN,
+	RTC_MIN_ALARM,
+	RTC_HOUR,
+	RTC_HOUR_ALARM,
+	RTC_WDAY,
+	RTC_MDAY,
+	RTC_MONTH,
+	RTC_YEAR,
+	RTC_A,
+	RTC_B,
+	RTC_C,
+	RTC_D,
 	RTC_CENTURY = 0x32,
 };
 
@@ -107,7 +119,8 @@ static s64 store_time(const struct rtc *r)
 		.tm_hour = decode_hour(r, r->cmos[RTC_HOUR]),
 		.tm_mday = decode(r, r->cmos[RTC_MDAY]),
 		.tm_mon = decode(r, r->cmos[RTC_MONTH]) - 1,
-		.tm_year = decode(r, r->cmos[RTC_CENTURY]) * 100 + decode(r, r->cmos[RTC_YEAR]) - 1900,
+		.tm_year =
+			decode(r, r->cmos[RTC_CENTURY]) * 100 + decode(r, r->cmos[RTC_YEAR]) - 1900,
 	};
 
 	s64 t = timegm(&tm);
@@ -120,7 +133,9 @@ static s64 store_time(const struct rtc *r)
 static bool alarm_matches(const struct rtc *r)
 {
 	static const u8 pairs[][2] = {
-		{ RTC_SEC_ALARM, RTC_SEC }, { RTC_MIN_ALARM, RTC_MIN }, { RTC_HOUR_ALARM, RTC_HOUR },
+		{RTC_SEC_ALARM, RTC_SEC},
+		{RTC_MIN_ALARM, RTC_MIN},
+		{RTC_HOUR_ALARM, RTC_HOUR},
 	};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(pairs); i++) {
@@ -164,7 +179,10 @@ static void catch_up(struct rtc *r)
 		s64 second = now / NS_PER_S;
 
 		r->cmos[RTC_C] |= B_UIE;
-		/* Seconds that nobody looked at can hold an alarm; a jump is looked at up to a day back. */
+		/*
+		 * Seconds that nobody looked at can hold an alarm; a jump is looked at up to a day
+		 * back.
+		 */
 		for (s64 s = max(r->last_second + 1, second - 86400); s <= second; s++) {
 			load_time(r, s * NS_PER_S);
 			if (alarm_matches(r)) {
@@ -261,7 +279,10 @@ static void cmos_write(struct rtc *r, u8 i, u8 v)
 			r->frozen_ns = now;
 		}
 		if (!(v & B_SET) && !running(r)) {
-			/* The formats in force are those of the time when the registers were written. */
+			/*
+			 * The formats in force are those of the time when the registers were
+			 * written.
+			 */
 			r->offset_ns = store_time(r) - host_ns();
 			r->last_second = (host_ns() + r->offset_ns) / NS_PER_S;
 		}
@@ -290,7 +311,9 @@ static void rtc_port(void *ctx, u64 off, u8 *data, unsigned len, bool is_write)
 	struct rtc *r = ctx;
 
 	pthread_mutex_lock(&r->lock);
-	/* Bit 7 of the index masks NMIs; no source of NMIs is gated here. The index cannot be read. */
+	/*
+	 * Bit 7 of the index masks NMIs; no source of NMIs is gated here. The index cannot be read.
+	 */
 	if (off == 0 && is_write)
 		r->index = data[0] & 0x7f;
 	else if (off == 1 && is_write)
@@ -321,7 +344,8 @@ int rtc_init(struct rtc *r, struct iobus *pio, u64 ram_below_4g, u64 ram_above_4
 	put_size(r, 0x30, min((ram_below_4g >> 10) - 1024, 0xffffull), 2);
 	put_size(r, 0x34, min((ram_below_4g - (16ull << 20)) >> 16, 0xffffull), 2);
 	put_size(r, 0x5b, ram_above_4g >> 16, 3);
-	r->range = (struct iobus_range){ .start = PORT_CMOS, .len = 2, .width = 1, .fn = rtc_port, .ctx = r };
+	r->range = (struct iobus_range){
+		.start = PORT_CMOS, .len = 2, .width = 1, .fn = rtc_port, .ctx = r};
 	return iobus_add(pio, &r->range);
 }
 

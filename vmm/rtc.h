@@ -26,7 +26,9 @@ struct rtc {
 	int timer_fd;		/* timerfd for the next interrupt; poll it, then rtc_timer() */
 };
 
-/* @ram_below_4g (at least VMM_MIN_MEM), @ram_above_4g: bytes, for the sizes that firmware leaves. */
+/*
+ * @ram_below_4g (at least VMM_MIN_MEM), @ram_above_4g: bytes, for the sizes that firmware leaves.
+ */
 int rtc_init(struct rtc *r, struct iobus *pio, u64 ram_below_4g, u64 ram_above_4g);
 void rtc_exit(struct rtc *r, struct iobus *pio);
 void rtc_timer(struct rtc *r);

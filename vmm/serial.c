@@ -223,7 +223,8 @@ int serial_init(struct serial *s, struct iobus *pio)
 	s->mcr = 0;
 	/* 9600 baud after reset; nobody looks, but 0 would be no speed. */
 	s->dll = 12;
-	s->range = (struct iobus_range){ .start = s->port, .len = 8, .width = 1, .fn = serial_port, .ctx = s };
+	s->range = (struct iobus_range){
+		.start = s->port, .len = 8, .width = 1, .fn = serial_port, .ctx = s};
 	return iobus_add(pio, &s->range);
 }
 

@@ -37,7 +37,8 @@ void term_raw(int fd)
 	registered = true;
 }
 
-enum term_action term_filter(struct term_escape *e, const u8 *in, unsigned len, u8 *out, unsigned *out_len)
+enum term_action term_filter(struct term_escape *e, const u8 *in, unsigned len, u8 *out,
+			     unsigned *out_len)
 {
 	enum term_action action = TERM_NONE;
 	unsigned n = 0;

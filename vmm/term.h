@@ -22,6 +22,7 @@ enum term_action { TERM_NONE, TERM_QUIT, TERM_HELP };
  * drops what follows), Ctrl-A h asks for help, Ctrl-A a and Ctrl-A Ctrl-A send
  * Ctrl-A; any other second key is sent with its Ctrl-A.
  */
-enum term_action term_filter(struct term_escape *e, const u8 *in, unsigned len, u8 *out, unsigned *out_len);
+enum term_action term_filter(struct term_escape *e, const u8 *in, unsigned len, u8 *out,
+			     unsigned *out_len);
 
 #endif

@@ -75,8 +75,8 @@ static void vcpu_exit(struct vcpu *v)
 	case KVM_EXIT_IRQ_WINDOW_OPEN:
 		break;
 	case KVM_EXIT_SHUTDOWN:
-		machine_end(vmm, VMM_END_TRIPLE_FAULT, 0, "triple fault on vCPU %u at RIP %#llx", v->idx,
-			    (unsigned long long)vcpu_rip(v));
+		machine_end(vmm, VMM_END_TRIPLE_FAULT, 0, "triple fault on vCPU %u at RIP %#llx",
+			    v->idx, (unsigned long long)vcpu_rip(v));
 		break;
 	case KVM_EXIT_SYSTEM_EVENT:
 		if (run->system_event.type == KVM_SYSTEM_EVENT_SHUTDOWN)
@@ -87,22 +87,26 @@ static void vcpu_exit(struct vcpu *v)
 			machine_end(vmm, VMM_END_PANIC, 0, "guest reported a crash");
 		break;
 	case KVM_EXIT_FAIL_ENTRY:
-		machine_end(vmm, VMM_END_ERROR, 0, "vCPU %u: entry to the guest failed, hardware reason %#llx, "
-			    "RIP %#llx", v->idx,
+		machine_end(vmm, VMM_END_ERROR, 0,
+			    "vCPU %u: entry to the guest failed, hardware reason %#llx, "
+			    "RIP %#llx",
+			    v->idx,
 			    (unsigned long long)run->fail_entry.hardware_entry_failure_reason,
 			    (unsigned long long)vcpu_rip(v));
 		break;
 	case KVM_EXIT_INTERNAL_ERROR:
-		machine_end(vmm, VMM_END_ERROR, 0, "vCPU %u: KVM internal error %u at RIP %#llx", v->idx,
-			    run->internal.suberror, (unsigned long long)vcpu_rip(v));
+		machine_end(vmm, VMM_END_ERROR, 0, "vCPU %u: KVM internal error %u at RIP %#llx",
+			    v->idx, run->internal.suberror, (unsigned long long)vcpu_rip(v));
 		break;
 	case KVM_EXIT_HLT:
-		machine_end(vmm, VMM_END_ERROR, 0, "vCPU %u: HLT reached user space although KVM has the "
-			    "interrupt controllers", v->idx);
+		machine_end(vmm, VMM_END_ERROR, 0,
+			    "vCPU %u: HLT reached user space although KVM has the "
+			    "interrupt controllers",
+			    v->idx);
 		break;
 	default:
-		machine_end(vmm, VMM_END_ERROR, 0, "vCPU %u: unexpected KVM exit %u at RIP %#llx", v->idx,
-			    run->exit_reason, (unsigned long long)vcpu_rip(v));
+		machine_end(vmm, VMM_END_ERROR, 0, "vCPU %u: unexpected KVM exit %u at RIP %#llx",
+			    v->idx, run->exit_reason, (unsigned long long)vcpu_rip(v));
 		break;
 	}
 }
@@ -140,8 +144,9 @@ static void vcpu_answer_probe(struct vcpu *v)
 	for (unsigned i = 0; i < vmm->nr_vcpus; i++)
 		if (atomic_load(&vmm->vcpus[i].dead) < 2)
 			return;
-	machine_end(vmm, VMM_END_HALTED, 0, "all processors are halted with interrupts off, vCPU %u at RIP %#llx",
-		    v->idx, (unsigned long long)vcpu_rip(v));
+	machine_end(vmm, VMM_END_HALTED, 0,
+		    "all processors are halted with interrupts off, vCPU %u at RIP %#llx", v->idx,
+		    (unsigned long long)vcpu_rip(v));
 }
 
 void vcpus_probe(struct vmm *vmm)
@@ -167,8 +172,8 @@ static void *vcpu_thread(void *arg)
 			continue;
 		}
 		if (ret < 0) {
-			machine_end(vmm, VMM_END_ERROR, 0, "vCPU %u: KVM_RUN: %s, RIP %#llx", v->idx,
-				    strerror((int)-ret), (unsigned long long)vcpu_rip(v));
+			machine_end(vmm, VMM_END_ERROR, 0, "vCPU %u: KVM_RUN: %s, RIP %#llx",
+				    v->idx, strerror((int)-ret), (unsigned long long)vcpu_rip(v));
 			break;
 		}
 		vcpu_exit(v);
@@ -185,7 +190,8 @@ static int vcpu_create(struct vmm *vmm, struct vcpu *v, unsigned idx)
 	v->fd = -1;
 	v->run = MAP_FAILED;
 	if (ret < 0) {
-		machine_end(vmm, VMM_END_ERROR, 0, "vCPU %u: KVM_CREATE_VCPU: %s", idx, strerror((int)-ret));
+		machine_end(vmm, VMM_END_ERROR, 0, "vCPU %u: KVM_CREATE_VCPU: %s", idx,
+			    strerror((int)-ret));
 		return (int)ret;
 	}
 	v->fd = (int)ret;
@@ -227,8 +233,8 @@ int vcpus_start(struct vmm *vmm)
 		int ret = pthread_create(&v->thread, NULL, vcpu_thread, v);
 
 		if (ret) {
-			machine_end(vmm, VMM_END_ERROR, 0, "cannot start a thread for vCPU %u: %s", i,
-				    strerror(ret));
+			machine_end(vmm, VMM_END_ERROR, 0, "cannot start a thread for vCPU %u: %s",
+				    i, strerror(ret));
 			return -ret;
 		}
 		v->started = true;

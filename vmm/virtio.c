@@ -71,7 +71,8 @@ void virtio_broken(struct virtio_dev *d, const char *why)
 {
 	if (d->status & VIRTIO_CONFIG_S_NEEDS_RESET)
 		return;
-	log_warn("virtio-%s: the guest's driver broke the rules: %s; device stopped", d->ops->name, why);
+	log_warn("virtio-%s: the guest's driver broke the rules: %s; device stopped", d->ops->name,
+		 why);
 	d->status |= VIRTIO_CONFIG_S_NEEDS_RESET;
 	if (d->status & VIRTIO_CONFIG_S_DRIVER_OK)
 		d->raise(d, -1);
@@ -119,7 +120,8 @@ static void *virtio_thread(void *arg)
 		fds[nq] = (struct pollfd){ .fd = d->stop_fd, .events = POLLIN };
 		if (d->ops->poll_fill) {
 			pthread_mutex_lock(&d->lock);
-			n = d->ops->poll_fill(d, fds + nq + 1, VIRTIO_MAX_POLLFDS - nq - 1, &timeout);
+			n = d->ops->poll_fill(d, fds + nq + 1, VIRTIO_MAX_POLLFDS - nq - 1,
+					      &timeout);
 			pthread_mutex_unlock(&d->lock);
 		}
 		ret = poll(fds, nq + 1 + n, timeout);

@@ -43,7 +43,8 @@ struct virtio_ops {
 	 * descriptors to @fds (at most @max), lower *@timeout_ms; then look at the
 	 * same @n results. poll_done() may push buffers only if virtio_running().
 	 */
-	unsigned (*poll_fill)(struct virtio_dev *d, struct pollfd *fds, unsigned max, int *timeout_ms);
+	unsigned (*poll_fill)(struct virtio_dev *d, struct pollfd *fds, unsigned max,
+			      int *timeout_ms);
 	void (*poll_done)(struct virtio_dev *d, const struct pollfd *fds, unsigned n, bool error);
 };
 

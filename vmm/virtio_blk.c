@@ -58,7 +58,8 @@ static int transfer(int fd, const struct iovec *iov, unsigned nr, u64 off, bool 
 		size_t left = iov[i].iov_len;
 
 		while (left) {
-			ssize_t n = is_write ? pwrite(fd, p, left, (off_t)off) : pread(fd, p, left, (off_t)off);
+			ssize_t n = is_write ? pwrite(fd, p, left, (off_t)off)
+					     : pread(fd, p, left, (off_t)off);
 
 			if (n < 0 && errno == EINTR)
 				continue;
@@ -121,7 +122,8 @@ static int write_zeroes(int fd, u64 off, u64 len)
 	static const u8 zeroes[65536];
 
 	while (len) {
-		struct iovec iov = { .iov_base = (void *)zeroes, .iov_len = min(len, (u64)sizeof(zeroes)) };
+		struct iovec iov = {.iov_base = (void *)zeroes,
+				    .iov_len = min(len, (u64)sizeof(zeroes))};
 		int ret = transfer(fd, &iov, 1, off, true);
 
 		if (ret)
@@ -156,7 +158,8 @@ static u8 blk_discard(struct virtio_blk *b, const struct virtq_chain *c, bool ze
 		if (!bytes)
 			continue;
 		if ((!zero || unmap) && b->can_punch &&
-		    !fallocate(b->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)bytes))
+		    !fallocate(b->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off,
+			       (off_t)bytes))
 			continue;
 		/* A discard is a hint; zeroes are not. */
 		if (zero && write_zeroes(b->fd, off, bytes))
@@ -209,7 +212,8 @@ static void blk_notify(struct virtio_dev *d, unsigned q)
 		u32 written;
 		u8 status;
 
-		if (c.out_len < sizeof(struct virtio_blk_outhdr) || !c.in_len || c.in_len > UINT32_MAX) {
+		if (c.out_len < sizeof(struct virtio_blk_outhdr) || !c.in_len ||
+		    c.in_len > UINT32_MAX) {
 			virtio_broken(d, "request without a header or a status byte");
 			return;
 		}
@@ -285,7 +289,8 @@ int virtio_blk_init(struct virtio_blk *b, const struct vmm_mem *mem, const struc
 	}
 	b->vdev.ops = &blk_ops;
 	b->vdev.mem = mem;
-	b->vdev.features = BIT(VIRTIO_BLK_F_SEG_MAX) | BIT(VIRTIO_BLK_F_BLK_SIZE) | BIT(VIRTIO_BLK_F_FLUSH);
+	b->vdev.features =
+		BIT(VIRTIO_BLK_F_SEG_MAX) | BIT(VIRTIO_BLK_F_BLK_SIZE) | BIT(VIRTIO_BLK_F_FLUSH);
 	if (b->readonly)
 		b->vdev.features |= BIT(VIRTIO_BLK_F_RO);
 	else

@@ -226,7 +226,8 @@ static int net_get_revents(int idx, void *opaque)
 	return e;
 }
 
-static unsigned net_poll_fill(struct virtio_dev *d, struct pollfd *fds, unsigned max, int *timeout_ms)
+static unsigned net_poll_fill(struct virtio_dev *d, struct pollfd *fds, unsigned max,
+			      int *timeout_ms)
 {
 	struct virtio_net *n = of_dev(d);
 	u32 timeout = UINT32_MAX;
@@ -338,8 +339,8 @@ static int add_hostfwd(struct virtio_net *n, const struct vmm_hostfwd *f, char e
 	if (slirp_add_hostfwd(n->slirp, f->udp, host, f->host_port, guest, f->guest_port) == 0)
 		return 0;
 	ret = errno ? -errno : -EADDRINUSE;
-	snprintf(err, 256, "cannot forward host %s port %u: %s", f->udp ? "UDP" : "TCP", f->host_port,
-		 strerror(-ret));
+	snprintf(err, 256, "cannot forward host %s port %u: %s", f->udp ? "UDP" : "TCP",
+		 f->host_port, strerror(-ret));
 	return ret;
 }
 

@@ -53,7 +53,8 @@ static void ioeventfd_call(struct virtio_pci *p, unsigned q, u64 addr, u32 flags
 
 	/* Without it the access exits and regs_mmio() does the same. */
 	if (ret < 0)
-		log_warn("KVM_IOEVENTFD for virtio-%s: %s", p->vdev->ops->name, strerror((int)-ret));
+		log_warn("KVM_IOEVENTFD for virtio-%s: %s", p->vdev->ops->name,
+			 strerror((int)-ret));
 	else
 		p->ioeventfd[q] = flags & KVM_IOEVENTFD_FLAG_DEASSIGN ? 0 : addr;
 }
@@ -64,7 +65,9 @@ static void ioeventfds_update(struct virtio_pci *p)
 	if (!p->vmm->cap_ioeventfd)
 		return;
 	for (unsigned q = 0; q < p->vdev->ops->nr_queues; q++) {
-		u64 want = p->vdev->vq[q].enabled && p->notify_base ? p->notify_base + q * NOTIFY_STRIDE : 0;
+		u64 want = p->vdev->vq[q].enabled && p->notify_base
+				   ? p->notify_base + q * NOTIFY_STRIDE
+				   : 0;
 
 		if (p->ioeventfd[q] == want)
 			continue;
@@ -248,7 +251,8 @@ static void common_write(struct virtio_pci *p, unsigned off, u32 v)
 		break;
 	case VIRTIO_PCI_COMMON_GF:
 		if (p->driver_feature_select < 2 && !(d->status & VIRTIO_CONFIG_S_FEATURES_OK))
-			d->driver_features = set_half(d->driver_features, p->driver_feature_select, v);
+			d->driver_features =
+				set_half(d->driver_features, p->driver_feature_select, v);
 		break;
 	case VIRTIO_PCI_COMMON_MSIX:
 		p->config_vector = checked_vector(p, v);
@@ -358,7 +362,10 @@ static void regs_mmio(void *ctx, u64 off, u8 *data, unsigned len, bool is_write)
 
 /* ---- Configuration space ---- */
 
-/* The access capability: a window on BAR 0 through configuration space. False if it is not usable now. */
+/*
+ * The access capability: a window on BAR 0 through configuration space. False if it is not usable
+ * now.
+ */
 static bool cfg_window(struct virtio_pci *p, u32 *off, u32 *len, u8 **data)
 {
 	u8 *cap = p->pci.cfg + p->cfg_cap;
@@ -367,7 +374,8 @@ static bool cfg_window(struct virtio_pci *p, u32 *off, u32 *len, u8 **data)
 	*len = pci_get32(cap + offsetof(struct virtio_pci_cap, length));
 	*data = cap + offsetof(struct virtio_pci_cfg_cap, pci_cfg_data);
 	return cap[offsetof(struct virtio_pci_cap, bar)] == BAR_REGS &&
-	       (*len == 1 || *len == 2 || *len == 4) && is_aligned(*off, *len) && *off <= REGS_SIZE - *len;
+	       (*len == 1 || *len == 2 || *len == 4) && is_aligned(*off, *len) &&
+	       *off <= REGS_SIZE - *len;
 }
 
 static bool hits_window(struct virtio_pci *p, unsigned off, unsigned len)
@@ -412,7 +420,8 @@ static void add_cap(struct virtio_pci *p, u8 type, u32 offset, u32 length, unsig
 	pci_put32(cap + offsetof(struct virtio_pci_cap, offset), offset);
 	pci_put32(cap + offsetof(struct virtio_pci_cap, length), length);
 	if (type == VIRTIO_PCI_CAP_NOTIFY_CFG)
-		pci_put32(cap + offsetof(struct virtio_pci_notify_cap, notify_off_multiplier), NOTIFY_STRIDE);
+		pci_put32(cap + offsetof(struct virtio_pci_notify_cap, notify_off_multiplier),
+			  NOTIFY_STRIDE);
 	if (type == VIRTIO_PCI_CAP_PCI_CFG) {
 		u8 *w = p->pci.wmask + at;
 
@@ -423,7 +432,8 @@ static void add_cap(struct virtio_pci *p, u8 type, u32 offset, u32 length, unsig
 	}
 }
 
-int virtio_pci_init(struct virtio_pci *p, struct vmm *vmm, struct pci_bus *bus, struct virtio_dev *vdev)
+int virtio_pci_init(struct virtio_pci *p, struct vmm *vmm, struct pci_bus *bus,
+		    struct virtio_dev *vdev)
 {
 	const struct pci_id id = {
 		.vendor = PCI_VENDOR_VIRTIO,

@@ -26,7 +26,8 @@ struct virtio_pci {
  * Put @vdev (initialised) on the PCI bus and start its thread. Returns 0 or
  * -errno; then virtio_pci_exit() is harmless and virtio_exit() still due.
  */
-int virtio_pci_init(struct virtio_pci *p, struct vmm *vmm, struct pci_bus *bus, struct virtio_dev *vdev);
+int virtio_pci_init(struct virtio_pci *p, struct vmm *vmm, struct pci_bus *bus,
+		    struct virtio_dev *vdev);
 /* Stop the thread and take the device off the bus. */
 void virtio_pci_exit(struct virtio_pci *p);
 

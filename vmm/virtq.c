@@ -60,7 +60,8 @@ static void read_desc(const struct walk *w, u32 i, struct vring_desc *d)
 }
 
 /* Add a buffer to the chain; NULL or what is wrong. */
-static const char *add_buffer(struct virtq_chain *c, const struct vmm_mem *mem, const struct vring_desc *d)
+static const char *add_buffer(struct virtq_chain *c, const struct vmm_mem *mem,
+			      const struct vring_desc *d)
 {
 	bool in = d->flags & VRING_DESC_F_WRITE;
 	void *p = mem_ptr(mem, d->addr, d->len);
@@ -83,8 +84,8 @@ static const char *add_buffer(struct virtq_chain *c, const struct vmm_mem *mem, 
 }
 
 /* Enter an indirect table. */
-static const char *enter_indirect(const struct virtq *q, const struct vmm_mem *mem, const struct vring_desc *d,
-				  struct walk *w)
+static const char *enter_indirect(const struct virtq *q, const struct vmm_mem *mem,
+				  const struct vring_desc *d, struct walk *w)
 {
 	if (!q->indirect)
 		return "indirect descriptor without the feature";
@@ -102,7 +103,8 @@ static const char *enter_indirect(const struct virtq *q, const struct vmm_mem *m
 	return NULL;
 }
 
-static const char *walk_chain(const struct virtq *q, const struct vmm_mem *mem, struct virtq_chain *c)
+static const char *walk_chain(const struct virtq *q, const struct vmm_mem *mem,
+			      struct virtq_chain *c)
 {
 	struct walk w = { .table = q->desc_p, .size = q->size };
 	struct vring_desc d;
@@ -142,7 +144,8 @@ int virtq_pop(struct virtq *q, const struct vmm_mem *mem, struct virtq_chain *c,
 		*why = "available index runs ahead of the ring";
 		return -1;
 	}
-	c->head = load16(q->avail_p + RING_ENTRIES + 2u * (q->last_avail & (q->size - 1)), __ATOMIC_RELAXED);
+	c->head = load16(q->avail_p + RING_ENTRIES + 2u * (q->last_avail & (q->size - 1)),
+			 __ATOMIC_RELAXED);
 	c->nr_out = c->nr_in = 0;
 	c->out_len = c->in_len = 0;
 	if (c->head >= q->size) {
@@ -155,7 +158,8 @@ int virtq_pop(struct virtq *q, const struct vmm_mem *mem, struct virtq_chain *c,
 	q->last_avail++;
 	/* With event indexes: notify again when the driver adds the next one. */
 	if (q->event_idx)
-		__atomic_store_n((u16 *)(q->used_p + USED_EVENT(q)), q->last_avail, __ATOMIC_RELAXED);
+		__atomic_store_n((u16 *)(q->used_p + USED_EVENT(q)), q->last_avail,
+				 __ATOMIC_RELAXED);
 	return 1;
 }
 
@@ -184,7 +188,8 @@ bool virtq_want_irq(struct virtq *q)
 	/* The new index must be visible before the driver's wish is read. */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	if (!q->event_idx)
-		return !(load16(q->avail_p + RING_FLAGS, __ATOMIC_RELAXED) & VRING_AVAIL_F_NO_INTERRUPT);
+		return !(load16(q->avail_p + RING_FLAGS, __ATOMIC_RELAXED) &
+			 VRING_AVAIL_F_NO_INTERRUPT);
 	event = load16(q->avail_p + AVAIL_EVENT(q), __ATOMIC_RELAXED);
 	return vring_need_event(event, q->used_idx, old);
 }
@@ -193,7 +198,8 @@ bool virtq_set_notify(struct virtq *q, bool on)
 {
 	if (q->event_idx) {
 		if (on)
-			__atomic_store_n((u16 *)(q->used_p + USED_EVENT(q)), q->last_avail, __ATOMIC_RELAXED);
+			__atomic_store_n((u16 *)(q->used_p + USED_EVENT(q)), q->last_avail,
+					 __ATOMIC_RELAXED);
 	} else {
 		__atomic_store_n((u16 *)(q->used_p + RING_FLAGS), on ? 0 : VRING_USED_F_NO_NOTIFY,
 				 __ATOMIC_RELAXED);
@@ -204,7 +210,8 @@ bool virtq_set_notify(struct virtq *q, bool on)
 	return load16(q->avail_p + RING_IDX, __ATOMIC_RELAXED) != q->last_avail;
 }
 
-static size_t copy_iov(const struct iovec *iov, unsigned nr, u64 off, void *buf, size_t len, bool to_iov)
+static size_t copy_iov(const struct iovec *iov, unsigned nr, u64 off, void *buf, size_t len,
+		       bool to_iov)
 {
 	size_t done = 0;
 

@@ -55,7 +55,9 @@ bool virtq_want_irq(struct virtq *q);
  */
 bool virtq_set_notify(struct virtq *q, bool on);
 
-/* Copy out of the readable part at @off, into the writable part at @off; the bytes that were there. */
+/*
+ * Copy out of the readable part at @off, into the writable part at @off; the bytes that were there.
+ */
 size_t virtq_read(const struct virtq_chain *c, u64 off, void *buf, size_t len);
 size_t virtq_write(const struct virtq_chain *c, u64 off, const void *buf, size_t len);
 

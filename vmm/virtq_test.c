@@ -79,8 +79,10 @@ static void test_enable(void **state)
 
 	assert_int_equal(mem_init(&mem, RAM), 0);
 	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
-		struct virtq q = { .size = rows[i].size, .desc = rows[i].desc, .avail = rows[i].avail,
-			.used = rows[i].used };
+		struct virtq q = {.size = rows[i].size,
+				  .desc = rows[i].desc,
+				  .avail = rows[i].avail,
+				  .used = rows[i].used};
 
 		assert_int_equal(virtq_enable(&q, &mem) == NULL, rows[i].ok);
 		assert_int_equal(q.enabled, rows[i].ok);
@@ -176,30 +178,54 @@ static void test_hostile(void **state)
 		struct vring_desc t[3];	/* at TABLE */
 		bool no_indirect;
 	} rows[] = {
-		{ "head beyond the table", 8, { { 0 } }, { { 0 } }, false },
-		{ "next beyond the table", 0, { { DATA, 1, VRING_DESC_F_NEXT, 8 } }, { { 0 } }, false },
-		{ "loop to itself", 0, { { DATA, 1, VRING_DESC_F_NEXT, 0 } }, { { 0 } }, false },
-		{ "loop of two", 0, { { DATA, 1, VRING_DESC_F_NEXT, 1 }, { DATA, 1, VRING_DESC_F_NEXT, 0 } },
-			{ { 0 } }, false },
-		{ "beyond RAM", 0, { { RAM - 1, 2, 0, 0 } }, { { 0 } }, false },
-		{ "length wraps", 0, { { ~0ull - 1, 16, 0, 0 } }, { { 0 } }, false },
-		{ "huge length", 0, { { DATA, 0xffffffff, 0, 0 } }, { { 0 } }, false },
-		{ "readable after writable", 0, { { DATA, 1, VRING_DESC_F_NEXT | VRING_DESC_F_WRITE, 1 },
-			{ DATA, 1, 0, 0 } }, { { 0 } }, false },
-		{ "indirect not negotiated", 0, { { TABLE, 16, VRING_DESC_F_INDIRECT, 0 } },
-			{ { DATA, 1, 0, 0 } }, true },
-		{ "indirect with next", 0, { { TABLE, 16, VRING_DESC_F_INDIRECT | VRING_DESC_F_NEXT, 1 } },
-			{ { DATA, 1, 0, 0 } }, false },
-		{ "indirect of odd size", 0, { { TABLE, 17, VRING_DESC_F_INDIRECT, 0 } },
-			{ { DATA, 1, 0, 0 } }, false },
-		{ "indirect of no size", 0, { { TABLE, 0, VRING_DESC_F_INDIRECT, 0 } }, { { 0 } }, false },
-		{ "indirect in indirect", 0, { { TABLE, 32, VRING_DESC_F_INDIRECT, 0 } },
-			{ { TABLE, 16, VRING_DESC_F_INDIRECT, 0 } }, false },
-		{ "indirect not in RAM", 0, { { RAM, 16, VRING_DESC_F_INDIRECT, 0 } }, { { 0 } }, false },
-		{ "next beyond indirect", 0, { { TABLE, 32, VRING_DESC_F_INDIRECT, 0 } },
-			{ { DATA, 1, VRING_DESC_F_NEXT, 2 } }, false },
-		{ "loop in indirect", 0, { { TABLE, 32, VRING_DESC_F_INDIRECT, 0 } },
-			{ { DATA, 1, VRING_DESC_F_NEXT, 1 }, { DATA, 1, VRING_DESC_F_NEXT, 0 } }, false },
+		{"head beyond the table", 8, {{0}}, {{0}}, false},
+		{"next beyond the table", 0, {{DATA, 1, VRING_DESC_F_NEXT, 8}}, {{0}}, false},
+		{"loop to itself", 0, {{DATA, 1, VRING_DESC_F_NEXT, 0}}, {{0}}, false},
+		{"loop of two",
+		 0,
+		 {{DATA, 1, VRING_DESC_F_NEXT, 1}, {DATA, 1, VRING_DESC_F_NEXT, 0}},
+		 {{0}},
+		 false},
+		{"beyond RAM", 0, {{RAM - 1, 2, 0, 0}}, {{0}}, false},
+		{"length wraps", 0, {{~0ull - 1, 16, 0, 0}}, {{0}}, false},
+		{"huge length", 0, {{DATA, 0xffffffff, 0, 0}}, {{0}}, false},
+		{"readable after writable",
+		 0,
+		 {{DATA, 1, VRING_DESC_F_NEXT | VRING_DESC_F_WRITE, 1}, {DATA, 1, 0, 0}},
+		 {{0}},
+		 false},
+		{"indirect not negotiated",
+		 0,
+		 {{TABLE, 16, VRING_DESC_F_INDIRECT, 0}},
+		 {{DATA, 1, 0, 0}},
+		 true},
+		{"indirect with next",
+		 0,
+		 {{TABLE, 16, VRING_DESC_F_INDIRECT | VRING_DESC_F_NEXT, 1}},
+		 {{DATA, 1, 0, 0}},
+		 false},
+		{"indirect of odd size",
+		 0,
+		 {{TABLE, 17, VRING_DESC_F_INDIRECT, 0}},
+		 {{DATA, 1, 0, 0}},
+		 false},
+		{"indirect of no size", 0, {{TABLE, 0, VRING_DESC_F_INDIRECT, 0}}, {{0}}, false},
+		{"indirect in indirect",
+		 0,
+		 {{TABLE, 32, VRING_DESC_F_INDIRECT, 0}},
+		 {{TABLE, 16, VRING_DESC_F_INDIRECT, 0}},
+		 false},
+		{"indirect not in RAM", 0, {{RAM, 16, VRING_DESC_F_INDIRECT, 0}}, {{0}}, false},
+		{"next beyond indirect",
+		 0,
+		 {{TABLE, 32, VRING_DESC_F_INDIRECT, 0}},
+		 {{DATA, 1, VRING_DESC_F_NEXT, 2}},
+		 false},
+		{"loop in indirect",
+		 0,
+		 {{TABLE, 32, VRING_DESC_F_INDIRECT, 0}},
+		 {{DATA, 1, VRING_DESC_F_NEXT, 1}, {DATA, 1, VRING_DESC_F_NEXT, 0}},
+		 false},
 	};
 	struct virtq_chain c;
 	const char *why;
@@ -275,7 +301,10 @@ static void test_random(void **state)
 			x ^= x << 13;
 			x ^= x >> 7;
 			x ^= x << 17;
-			/* Small numbers are the interesting ones: indexes, flags, high address bytes. */
+			/*
+			 * Small numbers are the interesting ones: indexes, flags, high address
+			 * bytes.
+			 */
 			data[i] = run & 1 ? (u8)(x >> 32) & 7 : (u8)(x >> 32);
 			if ((i & 15) >= 3 && (i & 15) < 12)
 				data[i] = 0;
