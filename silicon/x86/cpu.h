@@ -154,7 +154,7 @@ enum x86_event {
 	X86_EV_SMI = 1 << 4,
 	X86_EV_CODE_PAGE = 1 << 5,	/* drop write tags: a page got decoded elsewhere */
 	X86_EV_STOP = 1 << 6,		/* leave x86_run() */
-	X86_EV_TIMER = 1 << 7,		/* VMX-preemption timer may have expired */
+	X86_EV_TIMER = 1 << 7,		/* VMX: look at timer, windows, virtual interrupts between blocks */
 };
 /* Own-thread reasons to leave the fast path: bits of cpu->slow. */
 enum x86_slow {
@@ -164,14 +164,10 @@ enum x86_slow {
 	X86_SLOW_SHADOW_SS = 1 << 3,
 	X86_SLOW_DB_PENDING = 1 << 4,	/* pending debug exceptions (cpu->pending_db) */
 	X86_SLOW_IBP = 1 << 5,		/* an enabled instruction breakpoint exists */
-	X86_SLOW_INTR_WINDOW = 1 << 6,	/* VMX: window exiting, evaluate each boundary */
-	X86_SLOW_NMI_WINDOW = 1 << 7,
 	X86_SLOW_MTF = 1 << 8,
-	X86_SLOW_VMX_TRAP = 1 << 9,	/* trap-like APIC-write/EOI/TPR exit pending */
-	X86_SLOW_VINTR = 1 << 10,	/* VMX: virtual interrupt recognised */
+	X86_SLOW_VMX_TRAP = 1 << 9,	/* x86_vmx_boundary_high() has work: injection, APIC write, ... */
 	X86_SLOW_HALTED = 1 << 11,	/* activity state is not active */
 	X86_SLOW_BUDGET = 1 << 12,	/* instruction budget is used up soon: count exactly */
-	X86_SLOW_TIMER = 1 << 13,	/* preemption timer armed and near */
 	X86_SLOW_CODE = 1 << 14,	/* a store hit the block in execution: look up again */
 	/*
 	 * The low four bits as they were when the present instruction started:
