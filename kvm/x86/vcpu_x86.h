@@ -154,14 +154,13 @@ struct hv_vcpu_x86 {
 	struct hv_exception exception;
 	struct { bool injected, soft; u8 vector; } interrupt;
 	struct { u8 pending; bool injected; } nmi;
-	bool triple_fault;
 	bool nmi_window, irq_window;	/* controls that are on */
 	u8 event_insn_len;		/* of a software event that is re-injected */
 
 	/* ---- CPUID, MSRs ---- */
 	struct kvm_cpuid_entry2 *cpuid;
 	u32 cpuid_nent;
-	bool cpuid_set, ran;		/* KVM_RUN entered the guest: CPUID is frozen */
+	bool ran;			/* KVM_RUN entered the guest: CPUID is frozen */
 	bool enforce_pv_cpuid;
 	struct hv_guest_features f;
 	u64 feature_control, misc_enable, misc_features, platform_info, arch_capabilities;
@@ -194,7 +193,6 @@ struct hv_vcpu_x86 {
 
 	/* ---- debugging by user space ---- */
 	u32 guest_debug;		/* KVM_GUESTDBG_* */
-	u64 debug_dr7, debug_dr[4];
 	u64 singlestep_rip;
 
 	/* ---- emulation: emulate.c ---- */

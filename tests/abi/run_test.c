@@ -323,13 +323,57 @@ static void debug_hardware_breakpoint(void **state)
 	vm_free(&vm);
 }
 
-GUEST(lapic, 64,
-      /* IDT at 0x20000, gate 0x40; timer one-shot, vector 0x40 */
-      "lidt 0x1000 + 2f - guest_lapic(%rip); mov $0xfee00000, %ebx; movl $0x1ff, 0xf0(%rbx);"
-      "movl $0x40, 0x320(%rbx); movl $0xb, 0x3e0(%rbx); movl $100000, 0x380(%rbx); sti; hlt;"
-      "mov $1, %al; out %al, $0x10; cli; hlt\n"
-      "1: movl $0, 0xb0(%rbx); mov $2, %al; out %al, $0x10; iretq\n"
-      "2: .word 0xfff; .quad 0x20000\n");
+/* A jump to a TSS: VMX leaves the switch to the hypervisor. */
+GUEST(task, 32, "mov $0x18, %eax; ltr %ax; ljmp $0x20, $0; 1: out %eax, $0x11; iret; hlt;"
+		".org 0x100 + guest_task; out %eax, $0x10; ljmp $0x18, $0");
+
+static void task_switch(void **state)
+{
+	static const u64 gdt[] = {
+		0, 0x00cf9b000000ffff, 0x00cf93000000ffff, 0x0000890040000067, 0x0000890050000067
+	};
+	u32 *to;
+	struct vm vm;
+
+	vm_new(&vm, 0);
+	START(&vm, prot, task);
+	memcpy(vm.ram, gdt, sizeof(gdt));
+	to = (u32 *)(vm.ram + 0x5000);
+	to[8] = VM_CODE + 0x100;	/* EIP */
+	to[9] = 2;			/* EFLAGS */
+	to[10] = 0xcafe;		/* EAX */
+	to[14] = 0x7000;		/* ESP */
+	to[18] = to[20] = to[21] = to[22] = to[23] = 0x10;
+	to[19] = 8;			/* CS */
+	assert_int_equal(vm_out(&vm, 0x10, 4), 0xcafe);
+	assert_int_equal(vm_regs(&vm).rsp, 0x7000);
+	/* And back, behind the first jump, with the registers of that task. */
+	assert_int_equal(vm_out(&vm, 0x11, 4), 0x18);
+	assert_int_equal(vm_regs(&vm).rsp, 0x8000);
+	vm_free(&vm);
+}
+
+/* The other vendor's hypercall is patched, unless the quirk is off. */
+GUEST(vmmcall, 64, "mov $0x1234, %eax; vmmcall; out %eax, $0x10; hlt");
+
+static void foreign_hypercall(void **state)
+{
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_DISABLE_QUIRKS2 };
+	struct vm vm;
+
+	vm_new(&vm, 0);
+	START(&vm, long, vmmcall);
+	assert_int_equal(vm_out(&vm, 0x10, 4), (u32)-1000);	/* KVM_ENOSYS */
+	assert_int_equal(vm.ram[VM_CODE + 7], 0xc1);
+	vm_free(&vm);
+	vm_new(&vm, 0);
+	cap.args[0] = KVM_X86_QUIRK_FIX_HYPERCALL_INSN;
+	vm_do(&vm, KVM_ENABLE_CAP, &cap);
+	START(&vm, long, vmmcall);
+	vm_run(&vm, KVM_EXIT_SHUTDOWN);		/* #UD without an IDT */
+	assert_int_equal(vm.ram[VM_CODE + 7], 0xd9);
+	vm_free(&vm);
+}
 
 int main(void)
 {
@@ -347,6 +391,8 @@ int main(void)
 		cmocka_unit_test(user_interrupt),
 		cmocka_unit_test(debug_steps),
 		cmocka_unit_test(debug_hardware_breakpoint),
+		cmocka_unit_test(task_switch),
+		cmocka_unit_test(foreign_hypercall),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

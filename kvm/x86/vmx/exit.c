@@ -70,7 +70,7 @@ int hv_vmx_entry_failure_exit(struct hv_vcpu *v)
 	struct kvm_run *run = v->run;
 	struct hv_vcpu_x86 *x = v->x86;
 
-	log_warn("vcpu %u: VM entry failed, exit reason 0x%x (%s), qualification 0x%llx, rip 0x%llx",
+	log_info("vcpu %u: VM entry failed, exit reason 0x%x (%s), qualification 0x%llx, rip 0x%llx",
 		 v->id, x->exit_reason, hv_vmx_exit_name(x->exit_reason),
 		 (unsigned long long)vmcs_get(v, VMCS_EXIT_QUALIFICATION),
 		 (unsigned long long)vmcs_get(v, VMCS_GUEST_RIP));
