@@ -13,7 +13,6 @@
 
 #define RWLOCK_WRITER (1u << 31)
 
-#ifdef LOCK_ORDER
 static _Thread_local u32 held_ranks;
 
 static void order_acquire(const struct rwlock *l)
@@ -29,10 +28,6 @@ static void order_release(const struct rwlock *l)
 	if (l->rank)
 		held_ranks &= ~(1u << l->rank);
 }
-#else
-static void order_acquire(const struct rwlock *l) {}
-static void order_release(const struct rwlock *l) {}
-#endif
 
 void rwlock_init(struct rwlock *l, u32 rank)
 {

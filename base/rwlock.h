@@ -24,8 +24,8 @@ struct rwlock {
 };
 
 /*
- * @rank 1..31: lock order for the check of debug builds (LOCK_ORDER): a thread
- * may take a lock only of a higher rank than all that it holds. 0 = unchecked.
+ * @rank 1..31: lock order; a thread may take a lock only of a higher rank than
+ * all that it holds, else BUG. 0 = unchecked.
  */
 void rwlock_init(struct rwlock *l, u32 rank);
 void rwlock_destroy(struct rwlock *l);

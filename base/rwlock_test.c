@@ -9,7 +9,10 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
+#include <stdio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/rwlock.h"
@@ -128,9 +131,43 @@ static void test_preference(void **state)
 	rwlock_destroy(&lock);
 }
 
+/* Out of order is a BUG, in a child that may die of it. */
+static bool dies(u32 first, u32 second)
+{
+	struct rwlock a_lock, b_lock;
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		if (!freopen("/dev/null", "w", stderr))
+			_exit(1);
+		rwlock_init(&a_lock, first);
+		rwlock_init(&b_lock, second);
+		rwlock_read(&a_lock);
+		rwlock_write(&b_lock);
+		rwlock_write_unlock(&b_lock);
+		rwlock_read_unlock(&a_lock);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	return WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT;
+}
+
+static void test_order(void **state)
+{
+	assert_false(dies(1, 2));
+	assert_true(dies(2, 1));
+	assert_true(dies(2, 2));
+	assert_false(dies(0, 0));
+	assert_false(dies(31, 0));
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_exclusion), cmocka_unit_test(test_preference) };
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_exclusion), cmocka_unit_test(test_preference),
+		cmocka_unit_test(test_order),
+	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
