@@ -177,7 +177,7 @@ static int run(struct x86_cpu *cpu, bool guest)
 	if (r == GO_ON)
 		r = loop(cpu);
 	x86_access_end(cpu, outer_cpu);
-	atomic_store(&cpu->running, false);
+	atomic_store_explicit(&cpu->running, false, memory_order_release);
 	cpu->unwind = outer;
 	return r;
 }

@@ -115,18 +115,23 @@ bool vmcs_write(struct vmcs *v, u32 enc, u64 val)
 	return true;
 }
 
+/* An enumerator of silicon/vmx.h, so the encoding itself needs no check. */
+static unsigned known_slot(const struct x86_cpu *cpu, enum vmcs_field field)
+{
+	unsigned slot = slot_of[KEY((u32)field)] - 1u;
+
+	BUG_ON(slot >= VMCS_NR_SLOTS || !cpu->vmx.vmcs);
+	return slot;
+}
+
 u64 x86_vmcs_get(struct x86_cpu *cpu, enum vmcs_field field)
 {
-	int slot = find((u32)field);
+	unsigned slot = known_slot(cpu, field);
 
-	BUG_ON(slot < 0 || !cpu->vmx.vmcs);
 	return cpu->vmx.vmcs->f[slot];
 }
 
 void x86_vmcs_set(struct x86_cpu *cpu, enum vmcs_field field, u64 val)
 {
-	int slot = find((u32)field);
-
-	BUG_ON(slot < 0 || !cpu->vmx.vmcs);
-	store(cpu->vmx.vmcs, (unsigned)slot, (u32)field, val);
+	store(cpu->vmx.vmcs, known_slot(cpu, field), (u32)field, val);
 }
