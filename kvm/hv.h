@@ -19,6 +19,8 @@
 
 /* ---- What a model and this hypervisor support together: before any VM ---- */
 
+/* Can @model run guests: does it have VT-x? */
+bool hv_model_supported(const struct x86_model *model);
 /* KVM_GET_SUPPORTED_CPUID: @nent in = room, out = count; -E2BIG when short. */
 int hv_supported_cpuid(const struct x86_model *model, struct kvm_cpuid_entry2 *e, u32 *nent);
 /* Index lists; the pointers stay valid for ever. */
@@ -34,7 +36,7 @@ u64 hv_mce_cap_supported(void);
 
 /* ---- VM ---- */
 
-/* -ENOENT: no such model; -ENOMEM, -EMFILE. The caller owns the reference. */
+/* -ENOENT: no such model; -ENODEV: it cannot run guests; -ENOMEM, -EMFILE. The caller owns the reference. */
 int hv_vm_new(const char *model, struct hv_vm **vm);
 void hv_vm_get(struct hv_vm *vm);
 void hv_vm_put(struct hv_vm *vm);

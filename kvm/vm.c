@@ -41,6 +41,8 @@ int hv_vm_new(const char *model, struct hv_vm **out)
 
 	if (!m)
 		return -ENOENT;
+	if (!hv_model_supported(m))
+		return -ENODEV;
 	vm = calloc(1, sizeof(*vm));
 	if (!vm)
 		return -ENOMEM;

@@ -173,6 +173,8 @@ int uapi_register(const char *model)
 
 	if (!m)
 		return -ENOENT;
+	if (!hv_model_supported(m))
+		return -ENODEV;
 	/* Client memory may be gone at any access: that is -EFAULT, not our end. */
 	r = x86_install_fault_handler();
 	if (r < 0)

@@ -133,8 +133,9 @@ static void derive_features(struct hv_guest_features *f, struct kvm_cpuid_entry2
 	e = find(list, n, 0x80000008, 0);
 	if (e) {
 		f->x8_ebx = e->ebx;
+		/* No page table can express more than 52 bits, whatever the client says. */
 		if ((u8)e->eax)
-			f->physbits = (u8)e->eax;
+			f->physbits = min((u8)e->eax, (u8)52);
 	}
 	e = find(list, n, 0x40000001, 0);
 	f->pv = e ? e->eax : 0;

@@ -81,6 +81,14 @@ bool hv_model_is_intel(const struct x86_model *model)
 	return d[EBX] == 0x756e6547;	/* "Genu" */
 }
 
+bool hv_model_supported(const struct x86_model *model)
+{
+	u32 d[4];
+
+	hv_model_cpuid(model, 1, 0, d);
+	return d[ECX] & BIT(5);	/* VMX */
+}
+
 u64 hv_supported_xcr0(const struct x86_model *model)
 {
 	u32 d[4];

@@ -261,6 +261,24 @@ static void wrong_state(void **state)
 	vm_free(&vm);
 }
 
+/* A physical-address width that no processor has. */
+static void absurd_cpuid(void **state)
+{
+	struct { struct kvm_cpuid2 head; struct kvm_cpuid_entry2 e[1]; } c = { .head.nent = 1 };
+	struct kvm_sregs s;
+	struct vm vm;
+
+	vm_new(&vm, 0);
+	c.e[0].function = 0x80000008;
+	c.e[0].eax = 0x30ff;
+	vcpu_do(&vm, KVM_SET_CPUID2, &c);
+	vcpu_do(&vm, KVM_GET_SREGS, &s);
+	vcpu_do(&vm, KVM_SET_SREGS, &s);
+	c.e[0].eax = 0x3130;	/* 49 linear bits */
+	assert_int_equal(vcpu_ioctl(&vm, KVM_SET_CPUID2, &c), -EINVAL);
+	vm_free(&vm);
+}
+
 static void guest_debug_refused(void **state)
 {
 	struct kvm_guest_debug d = { .control = 1u << 30 };
@@ -321,6 +339,7 @@ int main(void)
 		cmocka_unit_test(events),
 		cmocka_unit_test(mp_state),
 		cmocka_unit_test(wrong_state),
+		cmocka_unit_test(absurd_cpuid),
 		cmocka_unit_test(guest_debug_refused),
 		cmocka_unit_test(translate),
 		cmocka_unit_test(sync_regs),

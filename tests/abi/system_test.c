@@ -7,12 +7,20 @@
 #include <unistd.h>
 
 #include "tests/abi/vmtest.h"
+#include "uapi/uapi.h"
 
 #define BAD_POINTER 0x10ul
 
 static long sys(struct vm *vm, unsigned long req, unsigned long arg)
 {
 	return vfs_ioctl(vm->sys, req, arg);
+}
+
+static void model_without_virtualization(void **state)
+{
+	assert_int_equal(uapi_register("no such"), -ENOENT);
+	/* SVM is not there yet. */
+	assert_int_equal(uapi_register("amd"), -ENODEV);
 }
 
 static void system_values(void **state)
@@ -279,6 +287,7 @@ static void statistics(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(model_without_virtualization),
 		cmocka_unit_test(system_values),
 		cmocka_unit_test(cpuid_sizes),
 		cmocka_unit_test(msr_lists),

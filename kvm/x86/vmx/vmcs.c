@@ -17,6 +17,7 @@
 #define MSR_FEATURE_CONTROL 0x3a
 #define MSR_PAT 0x277
 #define MSR_VMX_BASIC 0x480
+#define MSR_VMX_MISC 0x485
 #define MSR_VMX_PROC2 0x48b
 #define MSR_VMX_TRUE_PIN 0x48d
 #define MSR_VMX_TRUE_PROC 0x48e
@@ -173,6 +174,8 @@ int hv_vmx_vcpu_new(struct hv_vcpu *v)
 	fc = capability(v, MSR_FEATURE_CONTROL);
 	if (!(fc & 1))
 		BUG_ON(x86_wrmsr(v->cpu, MSR_FEATURE_CONTROL, 5) < 0);
+	/* Bits 4:0: the preemption timer counts changes of this bit of the TSC. */
+	x->timer_shift = capability(v, MSR_VMX_MISC) & 31;
 	revision = (u32)capability(v, MSR_VMX_BASIC) & 0x7fffffff;
 	memcpy(p, &revision, 4);
 	memcpy(p + PAGE_SIZE, &revision, 4);
