@@ -13,7 +13,7 @@
 struct row {
 	const char *rule;
 	int expect;
-	struct { u32 field; u64 val; } set[6];
+	struct { u32 field; u64 val; } set[8];
 };
 
 #define PIN(bits) { VMCS_PIN_BASED_CTLS, 0x16 | (bits) }
@@ -28,6 +28,10 @@ struct row {
 /* A 32-bit guest without paging. */
 #define UNPAGED ENTRY32(0), { VMCS_GUEST_CR0, 0x31 }, { VMCS_GUEST_CS_AR, TK_AR_CODE32 }
 #define REAL ENTRY32(0), { VMCS_GUEST_CR0, 0x30 }, { VMCS_GUEST_CS_AR, 0x9b }, { VMCS_GUEST_CS_LIMIT, 0xffff }
+#define POSTED PIN(PIN_POSTED_INTR | PIN_EXT_INTR_EXITING), \
+	PROC(PROC_ACTIVATE_SECONDARY | PROC_TPR_SHADOW), \
+	{ VMCS_PROC_BASED_CTLS2, BASE2 | PROC2_VIRT_INTR_DELIVERY }, \
+	{ VMCS_POSTED_INTR_VECTOR, 0xf2 }, { VMCS_POSTED_INTR_DESC_ADDR, 0x40 }
 #define HALTED { VMCS_GUEST_ACTIVITY, X86_ACT_HLT }
 #define NONCANON 0x0200000000000000ull
 #define CANON57 0x00f0000000000000ull	/* canonical with 57 bits only */
@@ -67,6 +71,11 @@ static const struct row control_rows[] = {
 		{ VMCS_PROC_BASED_CTLS2, BASE2 | PROC2_VIRT_APIC_ACCESSES | PROC2_VIRT_X2APIC } } },
 	{ "APIC-access address", 7, { PROC_2(BASE2 | PROC2_VIRT_APIC_ACCESSES), { VMCS_APIC_ACCESS_ADDR, 4 } } },
 	{ "posted interrupts need VID", 7, { PIN(PIN_POSTED_INTR | PIN_EXT_INTR_EXITING) } },
+	{ "posted interrupts", ENTERS, { POSTED } },
+	{ "posted interrupts need acknowledge", 7, { POSTED, EXITC(EXITC_LOAD_EFER) } },
+	{ "posted-interrupt vector 15:8", 7, { POSTED, { VMCS_POSTED_INTR_VECTOR, 0x1f2 } } },
+	{ "posted-interrupt descriptor alignment", 7, { POSTED, { VMCS_POSTED_INTR_DESC_ADDR, 0x20 } } },
+	{ "posted-interrupt descriptor width", 7, { POSTED, { VMCS_POSTED_INTR_DESC_ADDR, 1ull << 52 } } },
 	{ "VPID 0", 7, { PROC_2(BASE2 | PROC2_VPID), { VMCS_VPID, 0x10000 } } },
 	{ "EPTP memory type", 7, { { VMCS_EPT_POINTER, 0x1000 | 3 << 3 | 1 } } },
 	{ "EPTP walk length", 7, { { VMCS_EPT_POINTER, 0x1000 | 2 << 3 | 6 } } },
