@@ -148,12 +148,8 @@ static struct hv_memslots *array_with(const struct hv_memslots *s, struct hv_mem
 	if (new)
 		a->by_gfn[n++] = new;
 	memcpy(a->by_id, a->by_gfn, n * sizeof(a->slot[0]));
-	if (new) {
-		qsort(a->by_gfn, n, sizeof(a->slot[0]), cmp_gfn);
-		qsort(a->by_id, n, sizeof(a->slot[0]), cmp_id);
-	} else {
-		qsort(a->by_id, n, sizeof(a->slot[0]), cmp_id);
-	}
+	qsort(a->by_gfn, n, sizeof(a->slot[0]), cmp_gfn);
+	qsort(a->by_id, n, sizeof(a->slot[0]), cmp_id);
 	return a;
 }
 

@@ -11,13 +11,8 @@
 #include "base/log.h"
 
 _Atomic u64 fake_flushes;
-bool fake_skip_flush;
 
 /* ---- What kvm/ and silicon/ have for real ---- */
-
-void hv_kick(struct hv_vcpu *v)
-{
-}
 
 void hv_request_all(struct hv_vm *vm, enum hv_request r, bool wait)
 {
@@ -35,8 +30,7 @@ void hv_request_all(struct hv_vm *vm, enum hv_request r, bool wait)
 void hv_flush_remote_tlbs(struct hv_vm *vm)
 {
 	atomic_fetch_add(&fake_flushes, 1);
-	if (!fake_skip_flush)
-		hv_request_all(vm, HV_REQ_TLB_FLUSH, true);
+	hv_request_all(vm, HV_REQ_TLB_FLUSH, true);
 }
 
 u64 *fake_pml;

@@ -41,7 +41,5 @@ extern _Atomic u64 fake_flushes;
 /* PML buffer of all fake processors and the index as in the VMCS; NULL = off. */
 extern u64 *fake_pml;
 extern unsigned fake_pml_index;
-/* A defect to be found by the tests: see the stress program. */
-extern bool fake_skip_flush;
 
 #endif

@@ -171,7 +171,7 @@ static bool page_denies(const struct x86_cpu *cpu, unsigned idx, unsigned acc, b
 	return (acc & X86_ACC_W) && !w && (cpu->cr0 & CR0_WP);
 }
 
-static bool final_translate(struct walker *w, struct x86_walk *r, bool gw, bool xd)
+static void final_translate(struct walker *w, struct x86_walk *r, bool gw, bool xd)
 {
 	struct x86_cpu *cpu = w->cpu;
 	bool dirty_ok;
@@ -181,14 +181,13 @@ static bool final_translate(struct walker *w, struct x86_walk *r, bool gw, bool 
 	};
 
 	if (w->probe)
-		return true;
+		return;
 	r->pa = r->gpa;
 	if (x86_ept_on(cpu)) {
 		x86_ept_translate(cpu, &a, &r->pa, &dirty_ok);
 		r->writable = r->writable && dirty_ok;
 	}
 	r->apic = x86_mmu_is_apic_page(cpu, r->pa);
-	return true;
 }
 
 static u32 walk_unpaged(struct walker *w, struct x86_walk *r)
@@ -209,6 +208,7 @@ u32 x86_walk(struct x86_cpu *cpu, u64 lin, unsigned acc, unsigned idx, unsigned 
 		.cpu = cpu, .lin = lin, .acc = acc, .idx = idx, .probe = flags & X86_WALK_PROBE,
 	};
 	u64 table, all, xd, rsvd, page_mask;
+	struct entry *e;
 	unsigned shift, bits;
 	bool leaf, key, gw;
 
@@ -261,37 +261,34 @@ again:
 		table = val & (w.esize == 4 ? BITS(31, 12) : BITS(51, 12));
 	}
 
-	{
-		struct entry *e = &w.e[w.n - 1];
+	e = &w.e[w.n - 1];
+	r->user = all & PTE_U;
+	gw = all & PTE_W;
+	key = key_denies(cpu, idx, acc, r->user, e->val);
+	if (key || page_denies(cpu, idx, acc, r->user, gw, xd))
+		return fault_code(&w, PF_P | (key ? PF_PK : 0));
 
-		r->user = all & PTE_U;
-		gw = all & PTE_W;
-		key = key_denies(cpu, idx, acc, r->user, e->val);
-		if (key || page_denies(cpu, idx, acc, r->user, gw, xd))
-			return fault_code(&w, PF_P | (key ? PF_PK : 0));
+	if (!w.probe) {
+		for (unsigned i = 0; i < w.n; i++) {
+			u64 set = PTE_A;
 
-		if (!w.probe) {
-			for (unsigned i = 0; i < w.n; i++) {
-				u64 set = PTE_A;
-
-				if (i == w.n - 1 && (acc & X86_ACC_W))
-					set |= PTE_D;
-				if (!set_flags(&w, &w.e[i], set))
-					goto again;
-			}
+			if (i == w.n - 1 && (acc & X86_ACC_W))
+				set |= PTE_D;
+			if (!set_flags(&w, &w.e[i], set))
+				goto again;
 		}
-
-		page_mask = (1ull << shift) - 1;
-		if (w.esize == 4 && shift == 22)
-			r->gpa = (e->val & BITS(31, 22)) | bits_get(e->val, 20, 13) << 32;
-		else
-			r->gpa = e->val & BITS(51, 12) & ~page_mask;
-		r->gpa |= lin & page_mask;
-		r->page_shift = (u8)shift;
-		r->global = (cpu->cr4 & CR4_PGE) && (e->val & PTE_G);
-		r->writable = (e->val & PTE_D) && !page_denies(cpu, idx, X86_ACC_W, r->user, gw, xd) &&
-			      !key_denies(cpu, idx, X86_ACC_W, r->user, e->val);
 	}
+
+	page_mask = (1ull << shift) - 1;
+	if (w.esize == 4 && shift == 22)
+		r->gpa = (e->val & BITS(31, 22)) | bits_get(e->val, 20, 13) << 32;
+	else
+		r->gpa = e->val & BITS(51, 12) & ~page_mask;
+	r->gpa |= lin & page_mask;
+	r->page_shift = (u8)shift;
+	r->global = (cpu->cr4 & CR4_PGE) && (e->val & PTE_G);
+	r->writable = (e->val & PTE_D) && !page_denies(cpu, idx, X86_ACC_W, r->user, gw, xd) &&
+		      !key_denies(cpu, idx, X86_ACC_W, r->user, e->val);
 	final_translate(&w, r, gw, xd);
 	return 0;
 }
