@@ -78,7 +78,7 @@ static long fake_run(int fd)
 	atomic_fetch_add(&fake.runs, 1);
 	if (fd != fake.vcpu0)
 		return fake_idle(NULL);
-	if (run->immediate_exit)
+	if (__atomic_load_n(&run->immediate_exit, __ATOMIC_SEQ_CST))
 		return -EINTR;
 	if (!fake.script->reason && fake.text && *fake.text)
 		return fake_out(run, 0x3f8, 1, (u8)*fake.text++);
