@@ -114,6 +114,18 @@ static void handler(int sig)
 	handled++;
 }
 
+static _Atomic bool run_ended;
+
+/* Until it has worked: one that comes before KVM_RUN does not count. */
+static void *send_signals(void *arg)
+{
+	do {
+		usleep(20000);
+		pthread_kill(*(pthread_t *)arg, SIGUSR1);
+	} while (!run_ended);
+	return NULL;
+}
+
 static void *send_signal(void *arg)
 {
 	usleep(20000);
@@ -187,11 +199,13 @@ static void signal_ends_run(void **state)
 		else
 			START(&vm, long, loop);
 		handled = 0;
-		pthread_create(&t, NULL, send_signal, &me);
+		run_ended = false;
+		pthread_create(&t, NULL, send_signals, &me);
 		assert_int_equal(vcpu_ioctl(&vm, KVM_RUN, NULL), -EINTR);
+		run_ended = true;
 		assert_int_equal(vm.run->exit_reason, KVM_EXIT_INTR);
 		pthread_join(t, NULL);
-		assert_int_equal(handled, 1);
+		assert_true(handled >= 1);
 		vm_free(&vm);
 	}
 }
@@ -263,8 +277,11 @@ static void startup_ipi(void **state)
 	assert_int_equal(vfs_sigaction(SIGUSR1, &sa, NULL), 0);
 	pthread_create(&t, NULL, second_vcpu, &s);
 	assert_int_equal(vm_out(&vm, 0x10, 1), 7);
-	pthread_kill(t, SIGUSR1);
-	pthread_join(t, NULL);
+	/* It may be between its two calls of KVM_RUN. */
+	while (pthread_tryjoin_np(t, NULL) == EBUSY) {
+		pthread_kill(t, SIGUSR1);
+		usleep(20000);
+	}
 	/* Woken, the client calls again. */
 	assert_int_equal(s.first, -EAGAIN);
 	assert_int_equal(s.then, -EINTR);
