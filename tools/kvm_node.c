@@ -6,11 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kvm/hv.h"
 #include "silicon/x86.h"
 #include "tools/cmd.h"
 #include "uapi/uapi.h"
-
-#define CPUID_1_ECX_VMX (1u << 5)
 
 const char *kvm_node_default_model(void)
 {
@@ -19,14 +18,9 @@ const char *kvm_node_default_model(void)
 
 bool kvm_node_can_use(const char *model)
 {
-	struct x86_cpu *cpu = x86_cpu_new(x86_model_find(model), 0);
-	u32 r[4];
+	const struct x86_model *m = x86_model_find(model);
 
-	if (!cpu)
-		return false;
-	x86_cpuid(cpu, 1, 0, r);
-	x86_cpu_free(cpu);
-	return r[2] & CPUID_1_ECX_VMX;
+	return m && hv_model_supported(m);
 }
 
 static int refuse(const char *model, const char *why)
