@@ -5,14 +5,22 @@
  * A file is found through its descriptor number. The table is an array of
  * pointers indexed by descriptor, in chunks that are never freed, so a lookup
  * takes no lock: load the pointer, take a reference if it is not zero, check
- * that the slot still holds the same file.
+ * that the slot still holds the same file. Duplicates are further slots that
+ * hold the file, with a reference each.
+ *
+ * After fork() the child has a copy of the table. Files of the parent answer
+ * -EIO there, and are forgotten rather than released: their threads and locks
+ * are the parent's. A child that shares our memory (vfork, CLONE_VM) but not
+ * our descriptors must not touch the table at all.
  */
 #include "vfs/vfs.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -61,6 +69,7 @@ static struct vfs_file *file_alloc(void)
 	p->f.priv = NULL;
 	p->f.fd = -1;
 	p->f.owner = getpid();
+	p->f.any_process = false;
 	return &p->f;
 }
 
@@ -103,6 +112,51 @@ static bool get_unless_zero(struct vfs_file *f)
 	return false;
 }
 
+/* ---- Whose process is this ---- */
+
+/* getpid() is a system call, and this is asked for every ioctl. 0 = not known yet. */
+static _Atomic pid_t self;
+
+static void before_fork(void)
+{
+	pthread_mutex_lock(&table_lock);
+}
+
+static void after_fork(void)
+{
+	pthread_mutex_unlock(&table_lock);
+}
+
+static void after_fork_child(void)
+{
+	pthread_mutex_unlock(&table_lock);
+	atomic_store(&self, 0);
+}
+
+static void watch_forks(void)
+{
+	pthread_atfork(before_fork, after_fork, after_fork_child);
+}
+
+static pid_t my_pid(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	pid_t pid = atomic_load_explicit(&self, memory_order_relaxed);
+
+	if (likely(pid))
+		return pid;
+	pthread_once(&once, watch_forks);
+	pid = getpid();
+	atomic_store(&self, pid);
+	return pid;
+}
+
+/* Not a child of vfork() or clone() that has our memory and descriptors of its own. */
+static bool table_is_mine(void)
+{
+	return my_pid() == getpid();
+}
+
 struct vfs_file *vfs_file_get(int fd, const struct vfs_file_ops *ops)
 {
 	struct slot *s = slot_of(fd, false);
@@ -128,9 +182,16 @@ void vfs_file_put(struct vfs_file *f)
 {
 	if (atomic_fetch_sub(&f->refs, 1) != 1)
 		return;
-	if (f->ops && f->ops->release)
+	if (f->ops && f->ops->release && (f->any_process || f->owner == my_pid()))
 		f->ops->release(f);
 	file_recycle(f);
+}
+
+bool vfs_is_file(int fd)
+{
+	struct slot *s = slot_of(fd, false);
+
+	return s && atomic_load_explicit(&s->file, memory_order_acquire);
 }
 
 /* @f has one reference, the table's. */
@@ -206,35 +267,52 @@ bool vfs_is_node(const char *path)
 	return find_node(path) != NULL;
 }
 
-/* ---- Whose process is this ---- */
-
-/* getpid() is a system call, and this is asked for every ioctl. 0 = not known yet. */
-static _Atomic pid_t self;
-
-static void forget_self(void)
-{
-	atomic_store(&self, 0);
-}
-
-static void watch_forks(void)
-{
-	pthread_atfork(NULL, NULL, forget_self);
-}
-
-static pid_t my_pid(void)
-{
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
-	pid_t pid = atomic_load_explicit(&self, memory_order_relaxed);
-
-	if (likely(pid))
-		return pid;
-	pthread_once(&once, watch_forks);
-	pid = getpid();
-	atomic_store(&self, pid);
-	return pid;
-}
-
 /* ---- The client's calls ---- */
+
+static int open_text(const struct vfs_node *node, int flags)
+{
+	size_t len = strlen(node->text);
+	char self_path[32];
+	int fd, ro;
+
+	if ((flags & O_ACCMODE) != O_RDONLY)
+		return -EACCES;
+	fd = memfd_create("userkvm-text", MFD_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	/* A second, read-only open file: writes fail, and the offset is at the start. */
+	snprintf(self_path, sizeof(self_path), "/proc/self/fd/%d", fd);
+	ro = write(fd, node->text, len) == (ssize_t)len ?
+		     open(self_path, O_RDONLY | (flags & O_CLOEXEC)) : -1;
+	if (ro < 0)
+		ro = -errno;
+	close(fd);
+	return ro;
+}
+
+int vfs_stat(const char *path, struct stat *st)
+{
+	const struct vfs_node *node = find_node(path);
+
+	if (!node)
+		return -ENOENT;
+	memset(st, 0, sizeof(*st));
+	st->st_mode = node->text ? S_IFREG | 0444 : S_IFCHR | 0666;
+	st->st_nlink = 1;
+	st->st_rdev = node->rdev;
+	st->st_size = node->text ? PAGE_SIZE : 0;	/* what sysfs says of any file */
+	st->st_blksize = PAGE_SIZE;
+	return 0;
+}
+
+int vfs_access(const char *path, int mode)
+{
+	const struct vfs_node *node = find_node(path);
+
+	if (!node)
+		return -ENOENT;
+	return mode & X_OK || (node->text && mode & W_OK) ? -EACCES : 0;
+}
 
 int vfs_open(const char *path, int flags)
 {
@@ -246,6 +324,8 @@ int vfs_open(const char *path, int flags)
 		fd = open(path, flags, 0666);
 		return fd < 0 ? -errno : fd;
 	}
+	if (node->text)
+		return open_text(node, flags);
 	f = file_alloc();
 	if (!f)
 		return -ENOMEM;
@@ -273,7 +353,7 @@ long vfs_ioctl(int fd, unsigned long req, unsigned long arg)
 	if (!f)
 		return -ENOTTY;
 	/* Clients that keep the request in an int sign-extend it: only 32 bits count. */
-	ret = f->owner == my_pid() ? f->ops->ioctl(f, (u32)req, arg) : -EIO;
+	ret = f->any_process || f->owner == my_pid() ? f->ops->ioctl(f, (u32)req, arg) : -EIO;
 	vfs_file_put(f);
 	return ret;
 }
@@ -315,17 +395,116 @@ int vfs_munmap(void *addr, size_t len)
 	return munmap(addr, len) < 0 ? -errno : 0;
 }
 
+int vfs_mprotect(void *addr, size_t len, int prot)
+{
+	vfs_mm_invalidate((u64)addr, (u64)addr + len);
+	return mprotect(addr, len, prot) < 0 ? -errno : 0;
+}
+
+int vfs_madvise(void *addr, size_t len, int advice)
+{
+	switch (advice) {
+	case MADV_DONTNEED:
+	case MADV_FREE:
+	case MADV_REMOVE:
+	case MADV_PAGEOUT:
+		vfs_mm_invalidate((u64)addr, (u64)addr + len);
+		break;
+	default:	/* hints that leave the content where it is */
+		break;
+	}
+	return madvise(addr, len, advice) < 0 ? -errno : 0;
+}
+
+void *vfs_mremap(void *addr, size_t old_len, size_t new_len, int flags, void *new_addr)
+{
+	if (old_len != new_len || flags & (MREMAP_FIXED | MREMAP_DONTUNMAP))
+		vfs_mm_invalidate((u64)addr, (u64)addr + old_len);
+	if (flags & MREMAP_FIXED)
+		vfs_mm_invalidate((u64)new_addr, (u64)new_addr + new_len);
+	return mremap(addr, old_len, new_len, flags, new_addr);
+}
+
+/* The file of slot @s, which is empty from now on; the caller puts it. */
+static struct vfs_file *take_from(struct slot *s)
+{
+	if (!s || !atomic_load(&s->file) || !table_is_mine())
+		return NULL;
+	return atomic_exchange(&s->file, NULL);
+}
+
 int vfs_close(int fd)
 {
-	struct slot *s = slot_of(fd, false);
-	struct vfs_file *f = s ? atomic_exchange(&s->file, NULL) : NULL;
-	int ret;
-
 	/*
 	 * The slot is empty before the number can be given out again, and the
 	 * object lives on until calls under way have put their references.
 	 */
-	ret = close(fd) < 0 ? -errno : 0;
+	struct vfs_file *f = take_from(slot_of(fd, false));
+	int ret = close(fd) < 0 ? -errno : 0;
+
+	if (f)
+		vfs_file_put(f);
+	return ret;
+}
+
+int vfs_close_range(unsigned first, unsigned last, int flags)
+{
+	unsigned end = min(last, MAX_CHUNKS * CHUNK_SIZE - 1);
+
+	if (first <= last && !(flags & CLOSE_RANGE_CLOEXEC) && table_is_mine()) {
+		for (unsigned fd = first; fd <= end; fd++) {
+			if (!slot_of((int)fd, false))
+				fd |= CHUNK_SIZE - 1;	/* no chunk: on to the next */
+			else if (vfs_is_file((int)fd))
+				vfs_close((int)fd);
+		}
+	}
+	return close_range(first, last, flags) < 0 ? -errno : 0;
+}
+
+int vfs_dup(int fd, int min_fd, bool cloexec)
+{
+	struct vfs_file *f = vfs_file_get(fd, NULL);
+	int to = fcntl(fd, cloexec ? F_DUPFD_CLOEXEC : F_DUPFD, min_fd);
+	struct slot *s;
+
+	if (to < 0)
+		to = -errno;
+	if (!f)
+		return to;
+	s = to < 0 ? NULL : slot_of(to, true);
+	if (to >= 0 && !s) {
+		close(to);
+		to = -EMFILE;
+	}
+	/* Our reference becomes the slot's. */
+	if (s && table_is_mine())
+		atomic_store(&s->file, f);
+	else
+		vfs_file_put(f);
+	return to;
+}
+
+int vfs_dup_to(int fd, int to, int flags)
+{
+	struct vfs_file *f, *before, *none = NULL;
+	struct slot *s;
+	int ret;
+
+	if (fd == to)
+		return fcntl(fd, F_GETFD) < 0 ? -errno : to;
+	f = vfs_file_get(fd, NULL);
+	s = slot_of(to, f != NULL);
+	before = take_from(s);
+	ret = dup3(fd, to, flags) < 0 ? -errno : to;
+	if (ret < 0 && before && atomic_compare_exchange_strong(&s->file, &none, before))
+		before = NULL;
+	if (ret >= 0 && f && s && table_is_mine()) {
+		atomic_store(&s->file, f);
+		f = NULL;
+	}
+	if (before)
+		vfs_file_put(before);
 	if (f)
 		vfs_file_put(f);
 	return ret;

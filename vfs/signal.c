@@ -2,6 +2,11 @@
 /*
  * Client signal handlers behind ours: a caught signal first tells the vCPU that
  * runs on this thread, then the client's handler runs as it expects.
+ *
+ * What the kernel knows is our handler with the client's flags and mask. A
+ * guarded signal is the exception: the kernel's action belongs to somebody who
+ * needs the signal himself and passes the rest to us, so flags and mask of the
+ * client's action are played here.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -17,7 +22,8 @@
 struct action {
 	_Atomic unsigned seq;
 	struct sigaction act;
-	bool wrapped;
+	bool guarded;
+	_Atomic bool spent;	/* guarded, and SA_RESETHAND has had its effect */
 };
 static struct action actions[NSIG];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -27,6 +33,46 @@ static _Thread_local const struct vfs_kick *_Atomic thread_kick;
 const struct vfs_kick *vfs_set_kick(const struct vfs_kick *k)
 {
 	return atomic_exchange(&thread_kick, k);
+}
+
+static bool is_handler(const struct sigaction *a)
+{
+	return (a->sa_flags & SA_SIGINFO) ||
+	       (a->sa_handler != SIG_DFL && a->sa_handler != SIG_IGN);
+}
+
+static void call(const struct sigaction *act, int sig, siginfo_t *info, void *uc)
+{
+	if (act->sa_flags & SA_SIGINFO)
+		act->sa_sigaction(sig, info, uc);
+	else
+		act->sa_handler(sig);
+}
+
+static void call_guarded(struct action *a, const struct sigaction *act, int sig, siginfo_t *info,
+			 void *uc)
+{
+	static const struct sigaction dfl = { .sa_handler = SIG_DFL };
+	bool raised_by_kernel = info->si_code > 0;
+	sigset_t block, before;
+
+	if (atomic_load(&a->spent) || !is_handler(act)) {
+		/* A fault cannot be ignored: the kernel ends the program at its instruction. */
+		if (act->sa_handler == SIG_IGN && !atomic_load(&a->spent) && !raised_by_kernel)
+			return;
+		sigaction(sig, &dfl, NULL);
+		if (!raised_by_kernel)
+			raise(sig);
+		return;
+	}
+	block = act->sa_mask;
+	if (!(act->sa_flags & SA_NODEFER))
+		sigaddset(&block, sig);
+	if (act->sa_flags & SA_RESETHAND)
+		atomic_store(&a->spent, true);
+	pthread_sigmask(SIG_BLOCK, &block, &before);
+	call(act, sig, info, uc);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 static void on_signal(int sig, siginfo_t *info, void *uc)
@@ -44,57 +90,121 @@ static void on_signal(int sig, siginfo_t *info, void *uc)
 		act = a->act;
 	} while ((seq & 1) || atomic_load(&a->seq) != seq);
 	errno = saved_errno;
-	if (act.sa_flags & SA_SIGINFO)
-		act.sa_sigaction(sig, info, uc);
+	if (a->guarded)
+		call_guarded(a, &act, sig, info, uc);
 	else
-		act.sa_handler(sig);
+		call(&act, sig, info, uc);
 }
 
-static bool is_handler(const struct sigaction *a)
+static bool is_ours(const struct sigaction *a)
 {
-	return (a->sa_flags & SA_SIGINFO) ||
-	       (a->sa_handler != SIG_DFL && a->sa_handler != SIG_IGN);
+	return (a->sa_flags & SA_SIGINFO) && a->sa_sigaction == on_signal;
 }
+
+/* Lock held. */
+static void set_action(struct action *a, const struct sigaction *act)
+{
+	atomic_fetch_add(&a->seq, 1);
+	a->act = *act;
+	atomic_fetch_add(&a->seq, 1);
+	atomic_store(&a->spent, false);
+}
+
+static struct sigaction guarded_action(const struct action *a)
+{
+	struct sigaction act = a->act;
+
+	if (atomic_load(&a->spent)) {
+		act.sa_handler = SIG_DFL;
+		act.sa_flags &= ~SA_SIGINFO;
+	}
+	return act;
+}
+
+/* Lock held. */
+static int change(struct action *a, int sig, const struct sigaction *act, struct sigaction *prev)
+{
+	struct sigaction client = a->act, ours = *act;
+
+	if (a->guarded) {
+		*prev = guarded_action(a);
+		set_action(a, act);
+		return 0;
+	}
+	if (is_handler(act)) {
+		ours.sa_sigaction = on_signal;
+		ours.sa_flags |= SA_SIGINFO;
+		/* In place before the kernel can call on_signal() for it. */
+		set_action(a, act);
+	}
+	if (sigaction(sig, &ours, prev) < 0) {
+		int err = -errno;
+
+		set_action(a, &client);
+		return err;
+	}
+	/*
+	 * Without a handler our record stays: one that is about to run may still
+	 * look at it.
+	 */
+	if (is_ours(prev))
+		*prev = client;
+	return 0;
+}
+
+static void before_fork(void) { pthread_mutex_lock(&lock); }
+static void after_fork(void) { pthread_mutex_unlock(&lock); }
+static void watch_forks(void) { pthread_atfork(before_fork, after_fork, after_fork); }
 
 int vfs_sigaction(int sig, const struct sigaction *act, struct sigaction *old)
 {
-	struct sigaction ours, prev;
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	struct sigaction prev;
 	struct action *a;
-	bool wrap;
+	sigset_t all, mask;
 	int ret = 0;
 
 	if (sig < 1 || sig >= NSIG)
 		return -EINVAL;
+	pthread_once(&once, watch_forks);
 	a = &actions[sig];
+	/* sigaction() may be called by a handler: none may interrupt us with the lock held. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &mask);
 	pthread_mutex_lock(&lock);
 	if (act) {
-		struct sigaction client = a->act;
-		bool was_wrapped = a->wrapped;
-
-		ours = *act;
-		wrap = is_handler(act);
-		if (wrap) {
-			ours.sa_sigaction = on_signal;
-			ours.sa_flags |= SA_SIGINFO;
-		}
-		/* The new action is in place before the kernel can call on_signal() for it. */
-		atomic_fetch_add(&a->seq, 1);
-		a->act = *act;
-		atomic_fetch_add(&a->seq, 1);
-		if (sigaction(sig, &ours, &prev) < 0) {
-			ret = -errno;
-			atomic_fetch_add(&a->seq, 1);
-			a->act = client;
-			atomic_fetch_add(&a->seq, 1);
-		} else {
-			a->wrapped = wrap;
-			if (old)
-				*old = was_wrapped ? client : prev;
-		}
+		ret = change(a, sig, act, &prev);
+	} else if (a->guarded) {
+		prev = guarded_action(a);
 	} else if (sigaction(sig, NULL, &prev) < 0) {
 		ret = -errno;
-	} else if (old) {
-		*old = a->wrapped ? a->act : prev;
+	} else if (is_ours(&prev)) {
+		prev = a->act;
+	}
+	pthread_mutex_unlock(&lock);
+	pthread_sigmask(SIG_SETMASK, &mask, NULL);
+	if (!ret && old)
+		*old = prev;
+	return ret;
+}
+
+int vfs_guard_signal(int sig)
+{
+	struct sigaction prev, ours = {
+		.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER,
+	};
+	struct action *a = &actions[sig];
+	int ret = 0;
+
+	pthread_mutex_lock(&lock);
+	if (!a->guarded) {
+		if (!sigaction(sig, NULL, &prev) && !is_ours(&prev))
+			set_action(a, &prev);
+		a->guarded = true;
+		if (sigaction(sig, &ours, NULL) < 0) {
+			a->guarded = false;
+			ret = -errno;
+		}
 	}
 	pthread_mutex_unlock(&lock);
 	return ret;

@@ -16,6 +16,7 @@
 #define VFS_VFS_H
 
 #include <signal.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include "base/types.h"
@@ -43,18 +44,45 @@ struct vfs_file {
 	_Atomic int refs;
 	int fd;
 	pid_t owner;		/* ioctls of another process get -EIO, as after fork */
+	/* Set by a node's open: keeps no state of the process, so that a forked child may use it. */
+	bool any_process;
 };
 
-/* Open function of a node: fill *@f's ops and priv. Returns a backing descriptor or -errno. */
+/* Device node: open fills *@f's ops and priv and returns a backing descriptor or -errno. */
 struct vfs_node {
 	const char *path;
 	int (*open)(const struct vfs_node *node, struct vfs_file *f, int flags);
+	dev_t rdev;		/* what stat() says */
+	/* Not NULL: no device but a read-only file of this text; open is not used. */
+	const char *text;
 };
 
 /* @node must live as long as the process. -EEXIST if the path is taken. */
 int vfs_register_node(const struct vfs_node *node);
+
+/*
+ * Whoever has nodes for the preload object names a function that registers
+ * them, VFS_NODES(fn), in a source file that only that object links.
+ * vfs_register_all() calls every one; it is inline, since the list is of the
+ * object that calls.
+ */
+typedef void (*vfs_nodes_fn)(void);
+#define VFS_NODES(fn) \
+	static const vfs_nodes_fn vfs_nodes_##fn __attribute__((section("vfs_nodes"), used, retain)) = (fn)
+extern const vfs_nodes_fn __start_vfs_nodes[] __attribute__((weak, visibility("hidden")));
+extern const vfs_nodes_fn __stop_vfs_nodes[] __attribute__((weak, visibility("hidden")));
+static inline void vfs_register_all(void)
+{
+	for (const vfs_nodes_fn *fn = __start_vfs_nodes; fn < __stop_vfs_nodes; fn++)
+		(*fn)();
+}
+
 /* True if @path names a node (exactly). */
 bool vfs_is_node(const char *path);
+/* stat() of a node. 0, or -ENOENT if @path names none. */
+int vfs_stat(const char *path, struct stat *st);
+/* access() of a node: 0, -ENOENT if @path names none, -EACCES. */
+int vfs_access(const char *path, int mode);
 
 /*
  * Make a file of its own for @backing (a descriptor that becomes the file's;
@@ -71,11 +99,21 @@ int vfs_open(const char *path, int flags);
 long vfs_ioctl(int fd, unsigned long req, unsigned long arg);
 void *vfs_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off);	/* MAP_FAILED, errno */
 int vfs_munmap(void *addr, size_t len);
+int vfs_mprotect(void *addr, size_t len, int prot);
+int vfs_madvise(void *addr, size_t len, int advice);
+/* MAP_FAILED and errno, as vfs_mmap(). */
+void *vfs_mremap(void *addr, size_t old_len, size_t new_len, int flags, void *new_addr);
 int vfs_close(int fd);
+/* As close_range(2); F_DUPFD or F_DUPFD_CLOEXEC; dup3() that takes equal numbers as dup2() does. */
+int vfs_close_range(unsigned first, unsigned last, int flags);
+int vfs_dup(int fd, int min, bool cloexec);
+int vfs_dup_to(int fd, int to, int flags);
+/* True if @fd is a file of ours. No system call, no reference. */
+bool vfs_is_file(int fd);
 
 /*
  * Address-space notifier: called before a client's mapping of [start, end) is
- * changed or removed (munmap, mremap, mprotect, MAP_FIXED). Registering is rare;
+ * changed or removed (munmap, mremap, mprotect, madvise, MAP_FIXED). Registering is rare;
  * callbacks run on the calling thread and may block.
  */
 struct vfs_mm_notifier {
@@ -93,6 +131,13 @@ void vfs_mm_invalidate(u64 start, u64 end);
  * for its thread. The hook must be async-signal-safe.
  */
 int vfs_sigaction(int sig, const struct sigaction *act, struct sigaction *old);
+/*
+ * From now on the kernel's action of @sig is not the client's to change:
+ * whoever installs a handler after this call keeps it, and passes what is not
+ * his to the action that was there, which is the client's. For SIGSEGV and
+ * SIGBUS. 0 or -errno.
+ */
+int vfs_guard_signal(int sig);
 struct vfs_kick {
 	void (*fn)(void *arg);
 	void *arg;

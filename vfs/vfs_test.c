@@ -100,6 +100,88 @@ static void mappings_alias(void **state)
 	vfs_close(fd);
 }
 
+static void duplicates_share_a_file(void **state)
+{
+	int fd, two, three, plain;
+
+	released = 0;
+	fd = vfs_open("/dev/test-node", O_RDWR);
+	two = vfs_dup(fd, 50, true);
+	assert_true(two >= 50);
+	assert_true(fcntl(two, F_GETFD) & FD_CLOEXEC);
+	assert_int_equal(vfs_close(fd), 0);
+	assert_int_equal(vfs_ioctl(two, 7, 1), 101);
+	assert_int_equal(vfs_dup_to(two, two, 0), two);
+	three = vfs_dup_to(two, two + 1, 0);
+	assert_int_equal(three, two + 1);
+	assert_int_equal(vfs_ioctl(three, 7, 2), 102);
+	/* An ordinary descriptor takes the place of one. */
+	plain = memfd_create("plain", MFD_CLOEXEC);
+	assert_int_equal(vfs_dup_to(plain, three, O_CLOEXEC), three);
+	assert_int_equal(vfs_ioctl(three, 7, 2), -ENOTTY);
+	assert_int_equal(released, 0);
+	/* What fails changes nothing. */
+	assert_int_equal(vfs_dup_to(1 << 19, two, 0), -EBADF);
+	assert_int_equal(vfs_dup(two, -1, false), -EINVAL);
+	assert_int_equal(vfs_ioctl(two, 7, 2), 102);
+	assert_int_equal(vfs_close_range((unsigned)two, (unsigned)three, 0), 0);
+	assert_int_equal(released, 1);
+	assert_int_equal(vfs_close(three), -EBADF);
+	vfs_close(plain);
+}
+
+static const struct vfs_node t_text = { .path = "/sys/test-text", .text = "Y\n" };
+
+static void text_node(void **state)
+{
+	char buf[8] = "";
+	struct stat st;
+	int fd;
+
+	assert_int_equal(vfs_register_node(&t_text), 0);
+	assert_int_equal(vfs_stat("/sys/test-text", &st), 0);
+	assert_true(S_ISREG(st.st_mode));
+	assert_int_equal(vfs_stat("/dev/test-node", &st), 0);
+	assert_true(S_ISCHR(st.st_mode));
+	assert_int_equal(vfs_stat("/sys/test", &st), -ENOENT);
+	assert_int_equal(vfs_access("/sys/test-text", R_OK), 0);
+	assert_int_equal(vfs_access("/sys/test-text", W_OK), -EACCES);
+	assert_int_equal(vfs_access("/dev/test-node", R_OK | W_OK), 0);
+	assert_int_equal(vfs_open("/sys/test-text", O_WRONLY), -EACCES);
+	fd = vfs_open("/sys/test-text", O_RDONLY);
+	assert_false(vfs_is_file(fd));
+	assert_int_equal(read(fd, buf, sizeof(buf)), 2);
+	assert_string_equal(buf, "Y\n");
+	assert_int_equal(write(fd, "N", 1), -1);
+	close(fd);
+}
+
+/* The child of fork() forgets a parent's file; that of vfork() leaves it alone. */
+static void children_release_nothing(void **state)
+{
+	int fd = vfs_open("/dev/test-node", O_RDWR), status;
+	pid_t pid;
+
+	released = 0;
+	pid = fork();
+	if (pid == 0) {
+		vfs_close(fd);
+		_exit(released);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	pid = vfork();
+	if (pid == 0) {
+		vfs_close(fd);
+		vfs_close_range(3, ~0u, 0);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(vfs_ioctl(fd, 7, 5), 105);
+	assert_int_equal(vfs_close(fd), 0);
+	assert_int_equal(released, 1);
+}
+
 static void forked_child_gets_eio(void **state)
 {
 	int fd = vfs_open("/dev/test-node", O_RDWR), status;
@@ -128,6 +210,17 @@ static void notifier_hears_munmap(void **state)
 	assert_int_equal(vfs_munmap(p, 8192), 0);
 	assert_int_equal(inv_start, (u64)p);
 	assert_int_equal(inv_end, (u64)p + 8192);
+	p = vfs_mmap(NULL, 8192, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	inv_start = 0;
+	assert_int_equal(vfs_madvise(p, 4096, MADV_WILLNEED), 0);
+	assert_int_equal(inv_start, 0);
+	assert_int_equal(vfs_madvise(p, 4096, MADV_DONTNEED), 0);
+	assert_int_equal(inv_start, (u64)p);
+	assert_int_equal(vfs_mprotect((u8 *)p + 4096, 4096, PROT_NONE), 0);
+	assert_int_equal(inv_start, (u64)p + 4096);
+	assert_ptr_equal(vfs_mremap(p, 8192, 4096, 0, NULL), p);
+	assert_int_equal(inv_end, (u64)p + 8192);
+	vfs_munmap(p, 4096);
 	vfs_mm_unregister(&n);
 	inv_start = 0;
 	p = vfs_mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -166,6 +259,48 @@ static void signal_kicks_before_handler(void **state)
 	assert_int_equal(vfs_sigaction(0, &act, NULL), -EINVAL);
 }
 
+static int outer, inner;
+static void inner_handler(int sig) { inner++; }
+static struct sigaction chained;
+
+/* As somebody who owns SIGSEGV and passes on what is not his. */
+static void outer_handler(int sig, siginfo_t *info, void *uc)
+{
+	outer++;
+	chained.sa_sigaction(sig, info, uc);
+}
+
+static void guarded_signal(void **state)
+{
+	struct sigaction ours = { .sa_sigaction = outer_handler, .sa_flags = SA_SIGINFO };
+	struct sigaction client = { .sa_handler = inner_handler }, old;
+
+	assert_int_equal(vfs_sigaction(SIGBUS, &client, NULL), 0);
+	assert_int_equal(vfs_guard_signal(SIGBUS), 0);
+	assert_int_equal(vfs_guard_signal(SIGBUS), 0);
+	assert_int_equal(sigaction(SIGBUS, &ours, &chained), 0);
+	raise(SIGBUS);
+	assert_int_equal(outer, 1);
+	assert_int_equal(inner, 1);
+	/* The client's changes reach its record only. */
+	client.sa_handler = SIG_IGN;
+	assert_int_equal(vfs_sigaction(SIGBUS, &client, &old), 0);
+	assert_ptr_equal(old.sa_handler, inner_handler);
+	raise(SIGBUS);
+	assert_int_equal(outer, 2);
+	assert_int_equal(inner, 1);
+	client.sa_handler = inner_handler;
+	client.sa_flags = SA_RESETHAND;
+	assert_int_equal(vfs_sigaction(SIGBUS, &client, &old), 0);
+	assert_ptr_equal(old.sa_handler, SIG_IGN);
+	raise(SIGBUS);
+	assert_int_equal(inner, 2);
+	assert_int_equal(vfs_sigaction(SIGBUS, NULL, &old), 0);
+	assert_ptr_equal(old.sa_handler, SIG_DFL);
+	assert_int_equal(sigaction(SIGBUS, NULL, &old), 0);
+	assert_ptr_equal(old.sa_sigaction, outer_handler);
+}
+
 static void *open_close_loop(void *arg)
 {
 	for (int i = 0; i < 2000; i++) {
@@ -201,9 +336,13 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(open_ioctl_close),
 		cmocka_unit_test(mappings_alias),
+		cmocka_unit_test(duplicates_share_a_file),
+		cmocka_unit_test(text_node),
+		cmocka_unit_test(children_release_nothing),
 		cmocka_unit_test(forked_child_gets_eio),
 		cmocka_unit_test(notifier_hears_munmap),
 		cmocka_unit_test(signal_kicks_before_handler),
+		cmocka_unit_test(guarded_signal),
 		cmocka_unit_test(close_races_with_ioctl),
 	};
 
