@@ -44,9 +44,6 @@ int kvm_node_register(const char *model)
 	if (!kvm_node_can_use(model))
 		return refuse(model, "no KVM yet on processor model");
 	ret = uapi_register(model);
-	/* Guest memory that went away ends KVM_RUN with EFAULT, not this program. */
-	if (!ret)
-		ret = x86_install_fault_handler();
 	if (ret) {
 		fprintf(stderr, "userkvm: cannot set up /dev/kvm: %s\n", strerror(-ret));
 		return EXIT_ERROR;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 /* /dev/kvm itself: the system ioctls. */
 #include <errno.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -11,6 +13,7 @@
 
 const char *uapi_model_name;
 const struct x86_model *uapi_model;
+u64 (*uapi_hidden_xcr0)(void);
 
 struct kvm_cpuid_entry2 *uapi_cpuid_list(u32 nent)
 {
@@ -22,6 +25,29 @@ int uapi_put_cpuid(unsigned long arg, const struct kvm_cpuid_entry2 *list, u32 n
 	int r = uapi_write(arg + offsetof(struct kvm_cpuid2, entries), list, nent * sizeof(*list));
 
 	return r < 0 ? r : uapi_write(arg, &nent, sizeof(nent));
+}
+
+/* CPUID.7.0:ECX of the one component beyond AVX that models have. */
+#define XCR0_PKRU (1ull << 9)
+#define CPUID_7_ECX_PKU (1u << 3)
+
+static u64 hidden_xcr0(void)
+{
+	return uapi_hidden_xcr0 ? uapi_hidden_xcr0() : 0;
+}
+
+static void hide_xstate(struct kvm_cpuid_entry2 *e, u64 hidden)
+{
+	if (e->function == 7 && e->index == 0 && (hidden & XCR0_PKRU))
+		e->ecx &= ~CPUID_7_ECX_PKU;
+	if (e->function != 0xd)
+		return;
+	if (e->index == 0) {
+		e->eax &= ~(u32)hidden;
+		e->edx &= ~(u32)(hidden >> 32);
+	} else if (e->index >= 2 && e->index < 64 && (hidden >> e->index & 1)) {
+		e->eax = e->ebx = e->ecx = e->edx = 0;
+	}
 }
 
 static long get_supported_cpuid(unsigned long arg)
@@ -37,6 +63,8 @@ static long get_supported_cpuid(unsigned long arg)
 	if (!list)
 		return -ENOMEM;
 	r = hv_supported_cpuid(uapi_model, list, &nent);
+	for (u32 i = 0; r == 0 && i < nent; i++)
+		hide_xstate(&list[i], hidden_xcr0());
 	if (r == 0)
 		r = uapi_put_cpuid(arg, list, nent);
 	free(list);
@@ -91,7 +119,7 @@ static long get_feature_msrs(unsigned long arg)
 static long system_attr(u32 req, unsigned long arg)
 {
 	UAPI_IN(struct kvm_device_attr, a, arg);
-	u64 xcr0 = hv_supported_xcr0(uapi_model);
+	u64 xcr0 = hv_supported_xcr0(uapi_model) & ~hidden_xcr0();
 
 	if (a.group != 0 || a.attr != KVM_X86_XCOMP_GUEST_SUPP)
 		return -ENXIO;
@@ -156,29 +184,54 @@ static long system_ioctl(struct vfs_file *f, u32 req, unsigned long arg)
 
 static const struct vfs_file_ops system_ops = { .ioctl = system_ioctl };
 
+/*
+ * Client memory may be gone at any access: that is -EFAULT, not our end. From
+ * the first open on; programs that never get here keep their signals untouched.
+ */
+static int take_faults(void)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	static bool done;
+	int r = 0;
+
+	pthread_mutex_lock(&lock);
+	if (!done) {
+		r = vfs_guard_signal(SIGSEGV);
+		if (!r)
+			r = vfs_guard_signal(SIGBUS);
+		if (!r)
+			r = x86_install_fault_handler();
+		done = r == 0;
+	}
+	pthread_mutex_unlock(&lock);
+	return r;
+}
+
 static int open_system(const struct vfs_node *node, struct vfs_file *f, int flags)
 {
-	int fd = eventfd(0, EFD_CLOEXEC);
+	int r = take_faults(), fd;
 
+	if (r < 0)
+		return r;
+	fd = eventfd(0, EFD_CLOEXEC);
 	f->ops = &system_ops;
+	/* No VM belongs to it: as with KVM, a forked child may go on using it. */
+	f->any_process = true;
 	return fd < 0 ? -errno : fd;
 }
 
-static const struct vfs_node kvm_node = { .path = "/dev/kvm", .open = open_system };
+static const struct vfs_node kvm_node = {
+	.path = "/dev/kvm", .open = open_system, .rdev = 10 << 8 | 232, /* misc device kvm */
+};
 
 int uapi_register(const char *model)
 {
 	const struct x86_model *m = x86_model_find(model);
-	int r;
 
 	if (!m)
 		return -ENOENT;
 	if (!hv_model_supported(m))
 		return -ENODEV;
-	/* Client memory may be gone at any access: that is -EFAULT, not our end. */
-	r = x86_install_fault_handler();
-	if (r < 0)
-		return r;
 	uapi_model = m;
 	uapi_model_name = model;
 	return vfs_register_node(&kvm_node);

@@ -7,7 +7,7 @@
  * Make /dev/kvm a node of vfs/ whose VMs have processors of @model ("intel").
  * 0; -ENOENT: no such model; -ENODEV: the model cannot run guests; -EEXIST:
  * the node is there already.
- * Installs a handler of SIGSEGV and SIGBUS that passes on what is not ours.
+ * Its first open installs a handler of SIGSEGV and SIGBUS that passes on what is not ours.
  */
 int uapi_register(const char *model);
 

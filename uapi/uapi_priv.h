@@ -27,9 +27,10 @@ int uapi_write(unsigned long user, const void *src, size_t len);
 int uapi_vm_fd(struct hv_vm *vm);
 int uapi_vcpu_fd(struct hv_vcpu *v);
 
-
 extern const char *uapi_model_name;
 extern const struct x86_model *uapi_model;
+/* Optional: XSAVE components that the client is not to be offered, see nodes.c. */
+extern u64 (*uapi_hidden_xcr0)(void);
 
 /*
  * CPUID lists: @arg is struct kvm_cpuid2 with room for its nent entries. Reads

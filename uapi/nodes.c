@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Nodes of the preload object: /dev/kvm, and the module parameters that clients
+ * look at before they use it. The parameters say what our hypervisor does.
+ */
+#include <cpuid.h>
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "kvm/hv.h"
+#include "uapi/uapi.h"
+#include "uapi/uapi_priv.h"
+#include "vfs/vfs.h"
+
+#define INTEL "/sys/module/kvm_intel/parameters/"
+#define KVM "/sys/module/kvm/parameters/"
+
+static const struct vfs_node params[] = {
+	{ INTEL "ept", .text = "Y\n" },
+	{ INTEL "unrestricted_guest", .text = "Y\n" },
+	{ INTEL "vpid", .text = "Y\n" },
+	{ INTEL "nested", .text = "N\n" },
+	{ KVM "ignore_msrs", .text = "N\n" },
+	{ KVM "nx_huge_pages", .text = "N\n" },
+	{ KVM "tdp_mmu", .text = "Y\n" },
+};
+
+/*
+ * A client that executes CPUID itself sees the host. QEMU takes the place of each
+ * XSAVE component from there: one that KVM offers and the host lacks would land at
+ * offset 0, on top of the x87 state. So none of those is offered, nor one that
+ * the model has in another place.
+ */
+static u64 components_unlike_host(void)
+{
+	static _Atomic u64 found;	/* bit 0, which no answer has: known */
+	struct kvm_cpuid_entry2 list[UAPI_MAX_CPUID];
+	u32 n = UAPI_MAX_CPUID, eax, ebx, ecx, edx;
+	u64 hidden = atomic_load(&found);
+
+	if (hidden)
+		return hidden & ~1ull;
+	if (hv_supported_cpuid(uapi_model, list, &n) < 0)
+		return 0;
+	for (u32 i = 0; i < n; i++) {
+		const struct kvm_cpuid_entry2 *e = &list[i];
+
+		if (e->function != 0xd || e->index < 2 || !e->eax)
+			continue;
+		if (!__get_cpuid_count(0xd, e->index, &eax, &ebx, &ecx, &edx) || eax != e->eax ||
+		    ebx != e->ebx)
+			hidden |= 1ull << e->index;
+	}
+	atomic_store(&found, hidden | 1);
+	return hidden;
+}
+
+static void register_nodes(void)
+{
+	const char *model = getenv("USERKVM_CPU");
+	int r;
+
+	if (!model || !*model)
+		model = x86_model_name(0);
+	uapi_hidden_xcr0 = components_unlike_host;
+	r = uapi_register(model);
+	for (unsigned i = 0; !r && i < ARRAY_SIZE(params); i++)
+		r = vfs_register_node(&params[i]);
+	if (r == -ENOENT)
+		log_error("no processor model '%s' (USERKVM_CPU): there is no /dev/kvm", model);
+	else if (r == -ENODEV)
+		log_error("processor model '%s' (USERKVM_CPU) cannot run guests", model);
+	else if (r)
+		log_error("/dev/kvm: %s", strerror(-r));
+}
+VFS_NODES(register_nodes);
