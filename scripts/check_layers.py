@@ -25,6 +25,7 @@ ALLOWED = {
     "silicon": {"base", "spec"},
     "kvm": {"base", "abi", "spec", "vfs", "silicon"},
     "uapi": {"base", "abi", "vfs", "kvm", "silicon"},
+    "shim": {"base", "vfs"},
     "vmm": {"base", "abi"},
     "tools": {"base", "abi", "vfs", "silicon", "kvm", "uapi", "vmm"},
     "guest": {"spec", "abi"},

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: MIT
+/* Signal calls: handlers go behind ours, and the signals of memory faults stay open. */
+#include "shim/real.h"
+
+#include <pthread.h>
+
+#include "vfs/vfs.h"
+
+int shim_sigaction(int sig, const struct sigaction *act, struct sigaction *old)
+	SHIM_EXPORT(sigaction);
+int shim_sigaction(int sig, const struct sigaction *act, struct sigaction *old)
+{
+	shim_resolve();
+	return shim_ret(vfs_sigaction(sig, act, old));
+}
+
+#define SIGNAL(name) \
+	sighandler_t shim_##name(int sig, sighandler_t handler) SHIM_EXPORT(name); \
+	sighandler_t shim_##name(int sig, sighandler_t handler) \
+	{ \
+		return set_handler(sig, handler); \
+	}
+
+/* BSD's meaning, which is glibc's: the handler stays, calls are restarted. */
+static sighandler_t set_handler(int sig, sighandler_t handler)
+{
+	struct sigaction act = { .sa_handler = handler, .sa_flags = SA_RESTART }, old;
+	int ret;
+
+	shim_resolve();
+	if (handler == SIG_ERR) {
+		errno = EINVAL;
+		return SIG_ERR;
+	}
+	sigaddset(&act.sa_mask, sig);
+	ret = vfs_sigaction(sig, &act, &old);
+	if (ret < 0) {
+		errno = -ret;
+		return SIG_ERR;
+	}
+	return old.sa_handler;
+}
+SIGNAL(signal)
+SIGNAL(bsd_signal)
+
+/*
+ * A fault while its signal is blocked ends the program, and a thread that
+ * blocks everything may still run a vCPU.
+ */
+static const sigset_t *keep_faults_open(int how, const sigset_t *set, sigset_t *copy)
+{
+	if (!set || how == SIG_UNBLOCK)
+		return set;
+	*copy = *set;
+	sigdelset(copy, SIGSEGV);
+	sigdelset(copy, SIGBUS);
+	return copy;
+}
+
+int shim_sigprocmask(int how, const sigset_t *set, sigset_t *old) SHIM_EXPORT(sigprocmask);
+int shim_sigprocmask(int how, const sigset_t *set, sigset_t *old)
+{
+	sigset_t copy;
+
+	shim_resolve();
+	return shim_real_sigprocmask(how, keep_faults_open(how, set, &copy), old);
+}
+
+int shim_pthread_sigmask(int how, const sigset_t *set, sigset_t *old) SHIM_EXPORT(pthread_sigmask);
+int shim_pthread_sigmask(int how, const sigset_t *set, sigset_t *old)
+{
+	sigset_t copy;
+
+	shim_resolve();
+	return shim_real_pthread_sigmask(how, keep_faults_open(how, set, &copy), old);
+}
