@@ -18,6 +18,7 @@ struct cmd {
 extern const struct cmd cmd_boot;
 extern const struct cmd cmd_doctor;
 extern const struct cmd cmd_initrd;
+extern const struct cmd cmd_run;
 
 /* Print one line to standard error and the way to the help text. Returns EXIT_USAGE. */
 int cmd_usage(const struct cmd *cmd, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -11,6 +11,7 @@ static const struct cmd *const cmds[] = {
 	&cmd_boot,
 	&cmd_doctor,
 	&cmd_initrd,
+	&cmd_run,
 };
 
 int cmd_usage(const struct cmd *cmd, const char *fmt, ...)

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: MIT */
+/* Will a program load the preload object? */
+#ifndef TOOLS_ELF_CHECK_H
+#define TOOLS_ELF_CHECK_H
+
+#include <stddef.h>
+
+/*
+ * Look at the program at @path, and behind '#!' at its interpreter. Returns 0,
+ * or -ENOEXEC with one phrase in @why for what the dynamic linker of glibc on
+ * x86-64 would not preload into; another negative errno if a file cannot be read.
+ */
+int elf_check_preload(const char *path, char *why, size_t size);
+
+#endif
