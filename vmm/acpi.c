@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * ACPI tables of the machine: RSDP, XSDT, FADT, FACS, MADT and DSDT.
+ * ACPI tables of the machine: RSDP, XSDT, FADT, FACS, MADT, MCFG and DSDT.
  * Source: ACPI 6.4 "ACPI System Description Tables".
  */
 #include <errno.h>
@@ -197,6 +197,15 @@ static void dsdt_body(struct aml *a, const struct acpi_params *p)
 
 	aml_scope(a, "\\_SB");
 	dsdt_pci(a);
+	/* Systems trust the MCFG only if its range is a motherboard resource. */
+	aml_device(a, "MBRD");
+	aml_named(a, "_HID");
+	aml_eisaid(a, "PNP0C02");
+	aml_named(a, "_CRS");
+	aml_resources(a);
+	aml_res_mem(a, (u32)LAYOUT_ECAM, (u32)LAYOUT_ECAM_SIZE);
+	aml_resources_end(a);
+	aml_end(a);
 	dsdt_uart(a, "COM1", 1, PORT_COM1, IRQ_COM1);
 	if (p->com2)
 		dsdt_uart(a, "COM2", 2, PORT_COM2, IRQ_COM2);
@@ -314,9 +323,27 @@ static u64 build_madt(struct builder *b, unsigned cpus)
 	return table_end(b, len);
 }
 
+/* PCI Firmware Specification, "MCFG Table Description": one segment, bus 0 only. */
+static u64 build_mcfg(struct builder *b)
+{
+	struct acpi_header *h = table_begin(b, 16);
+	u8 *p = (u8 *)(h + 1);
+	size_t len;
+
+	put(&p, 0, 8);
+	put(&p, LAYOUT_ECAM, 8);
+	put(&p, 0, 2);			/* segment */
+	put(&p, 0, 1);			/* first and last bus */
+	put(&p, 0, 1);
+	put(&p, 0, 4);
+	len = (size_t)(p - (u8 *)h);
+	header_init(h, "MCFG", 1, len);
+	return table_end(b, len);
+}
+
 static void build_all(struct builder *b, const struct acpi_params *p, u64 dsdt, struct acpi_rsdp *r)
 {
-	u64 tables[2] = { build_fadt(b, dsdt, build_facs(b)), build_madt(b, p->cpus) };
+	u64 tables[] = { build_fadt(b, dsdt, build_facs(b)), build_madt(b, p->cpus), build_mcfg(b) };
 	struct acpi_header *x = table_begin(b, 16);
 
 	memcpy(x + 1, tables, sizeof(tables));

@@ -241,6 +241,15 @@ void aml_res_io_window(struct aml *a, u16 first, u16 last)
 	aml_res_window(a, 0x88, RES_IO, 3, first, last, 2);	/* entire range */
 }
 
+void aml_res_mem(struct aml *a, u32 base, u32 len)
+{
+	aml_byte(a, 0x86);		/* 32-bit fixed memory range */
+	aml_le(a, 9, 2);
+	aml_byte(a, 1);			/* read-write */
+	aml_le(a, base, 4);
+	aml_le(a, len, 4);
+}
+
 void aml_res_mem_window(struct aml *a, u32 first, u32 last)
 {
 	aml_res_window(a, 0x87, RES_MEM, 1, first, last, 4);	/* not cacheable, read-write */

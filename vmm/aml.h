@@ -44,5 +44,6 @@ void aml_res_irq(struct aml *a, unsigned irq);
 void aml_res_bus(struct aml *a, u16 first, u16 last);
 void aml_res_io_window(struct aml *a, u16 first, u16 last);
 void aml_res_mem_window(struct aml *a, u32 first, u32 last);
+void aml_res_mem(struct aml *a, u32 base, u32 len);
 
 #endif

@@ -20,6 +20,8 @@
 #define LAYOUT_HOLE 0xc0000000ull
 #define LAYOUT_PCI_MMIO 0xc0000000ull
 #define LAYOUT_PCI_MMIO_END 0xe0000000ull	/* exclusive */
+#define LAYOUT_ECAM 0xe0000000ull		/* memory-mapped configuration space of bus 0 */
+#define LAYOUT_ECAM_SIZE 0x100000ull
 #define LAYOUT_IOAPIC 0xfec00000ull
 #define LAYOUT_LAPIC 0xfee00000ull
 #define LAYOUT_IDENTITY_MAP 0xfffbc000ull	/* KVM's real-mode page tables */

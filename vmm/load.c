@@ -87,6 +87,7 @@ unsigned load_memory_map(const struct vmm_mem *mem, struct load_map_entry map[LO
 		(struct load_map_entry){LAYOUT_ACPI, LAYOUT_ACPI_END - LAYOUT_ACPI, E820_RESERVED};
 	map[n++] =
 		(struct load_map_entry){LAYOUT_KERNEL, mem_low_end(mem) - LAYOUT_KERNEL, E820_RAM};
+	map[n++] = (struct load_map_entry){ LAYOUT_ECAM, LAYOUT_ECAM_SIZE, E820_RESERVED };
 	map[n++] = (struct load_map_entry){ LAYOUT_IDENTITY_MAP, 4 * PAGE_SIZE, E820_RESERVED };
 	if (mem->nr_regions > 1)
 		map[n++] =

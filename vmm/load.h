@@ -65,7 +65,7 @@ struct load_map_entry {
 	u64 addr, size;
 	u32 type;		/* 1 RAM, 2 reserved: the same in E820 and PVH */
 };
-#define LOAD_MAP_MAX 8
+#define LOAD_MAP_MAX 9
 unsigned load_memory_map(const struct vmm_mem *mem, struct load_map_entry map[LOAD_MAP_MAX]);
 
 struct boot_params;

@@ -259,7 +259,7 @@ static u8 sum(const u8 *p, size_t len)
 
 static void test_acpi(void **state)
 {
-	static const char *const want[] = { "FACP", "APIC" };
+	static const char *const want[] = { "FACP", "APIC", "MCFG" };
 	const struct acpi_params p = { .cpus = 254, .com2 = true, .com3 = true };
 	struct vmm_mem mem;
 	const u8 *r, *x, *dsdt;

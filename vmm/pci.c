@@ -114,6 +114,22 @@ static void cfg_read(struct pci_dev *d, unsigned off, u8 *data, unsigned len)
 	pthread_mutex_unlock(&d->irq_lock);
 }
 
+/* 4 KiB a function, 8 functions a device; ours have one, and no extended registers. */
+static void ecam(void *ctx, u64 off, u8 *data, unsigned len, bool is_write)
+{
+	struct pci_bus *b = ctx;
+	unsigned reg = off & 0xfff;
+	struct pci_dev *d;
+
+	pthread_mutex_lock(&b->lock);
+	d = off >> 12 & 7 || reg + len > PCI_CFG_SIZE ? NULL : b->slots[off >> 15 & 31];
+	if (d && is_write)
+		cfg_write(d, reg, data, len);
+	else if (d)
+		cfg_read(d, reg, data, len);
+	pthread_mutex_unlock(&b->lock);
+}
+
 /* CFCH..CFFH: a window of four bytes on the register that CF8H names. */
 static void data_port(void *ctx, u64 off, u8 *data, unsigned len, bool is_write)
 {
@@ -180,6 +196,14 @@ int pci_init(struct pci_bus *b, struct iobus *pio, struct iobus *mmio, struct ir
 		iobus_remove(pio, &b->addr_ports);
 		return ret;
 	}
+	b->ecam = (struct iobus_range){ .start = LAYOUT_ECAM, .len = LAYOUT_ECAM_SIZE, .width = 4,
+		.fn = ecam, .ctx = b };
+	ret = iobus_add(mmio, &b->ecam);
+	if (ret) {
+		iobus_remove(pio, &b->data_ports);
+		iobus_remove(pio, &b->addr_ports);
+		return ret;
+	}
 	pci_dev_init(&b->bridge, &bridge);
 	return pci_attach(b, &b->bridge);
 }
@@ -189,6 +213,7 @@ void pci_exit(struct pci_bus *b)
 	if (!b->pio)
 		return;
 	pci_detach(&b->bridge);
+	iobus_remove(b->mmio, &b->ecam);
 	iobus_remove(b->pio, &b->data_ports);
 	iobus_remove(b->pio, &b->addr_ports);
 	pthread_mutex_destroy(&b->lock);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * One PCI bus behind a host bridge, configured by mechanism #1 (ports CF8H and
- * CFCH). Devices are single-function, with memory BARs, INTA and MSI-X.
+ * CFCH) or through memory (ECAM, LAYOUT_ECAM). Devices are single-function, with memory BARs, INTA and MSI-X.
  *
  * Lock order: bus->lock, then locks of devices. Config hooks run under
  * bus->lock; BAR handlers under none.
@@ -66,7 +66,7 @@ struct pci_bus {
 	struct pci_dev *slots[PCI_NR_SLOTS];
 	u64 next_bar;		/* allocation of BARs, as firmware would do */
 	u32 address;
-	struct iobus_range addr_ports, data_ports;
+	struct iobus_range addr_ports, data_ports, ecam;
 	struct pci_dev bridge;
 	/* Called for a write of 06H to port CF9H, which lies inside the address port. */
 	void (*reset)(void *ctx);
