@@ -240,6 +240,26 @@ out:
 	rwlock_read_unlock(&mmu->lock);
 }
 
+static void drop_mmio(struct hv_vcpu *v, u64 gfn)
+{
+	struct hv_mmu *mmu = v->vm->mmu;
+	struct tdp_iter it;
+
+	rwlock_read(&mmu->lock);
+	epoch_enter();
+	if (!atomic_load(&v->mmu->root->invalid)) {
+		tdp_for_each(&it, v->mmu->root, 1, gfn, gfn + 1) {
+			if (!spte_mmio(it.e.old))
+				continue;
+			/* Lost to another vCPU: then it is gone, or current again. */
+			if (!tdp_change(&it.e, 0))
+				break;
+		}
+	}
+	epoch_exit();
+	rwlock_read_unlock(&mmu->lock);
+}
+
 /* ---- Without the lock ---- */
 
 /* The deepest entry for @gfn in the vCPU's tree. In a section. */
@@ -329,6 +349,11 @@ enum hv_fault hv_mmu_misconfig(struct hv_vcpu *v, u64 gpa)
 	epoch_exit();
 	if (spte_mmio(r.old) && r.old >> SPTE_MMIO_GEN_SHIFT == generation)
 		return HV_FAULT_MMIO;
-	/* Slots changed since: what this access is must be found out again. */
-	return hv_mmu_fault(v, gpa, QUAL_READ);
+	/*
+	 * Slots changed since. A misconfiguration does not tell a read from a write,
+	 * and that may decide (read-only slots): without the entry the access
+	 * comes again as a violation, which does.
+	 */
+	drop_mmio(v, gpa >> PAGE_SHIFT);
+	return HV_FAULT_RESUME;
 }
