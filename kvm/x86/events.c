@@ -228,6 +228,16 @@ static bool irq_waits(struct hv_vcpu *v)
 	return v->lapic && hv_irq_pending_any(v);
 }
 
+/*
+ * Not while LINT0 is masked, or an interrupt from there is on its way: a window
+ * would open at each entry for nobody, and the guest would not move.
+ */
+bool hv_user_wants_window(struct hv_vcpu *v)
+{
+	return v->run->request_interrupt_window && v->vm->irqchip_mode != HV_IRQCHIP_KERNEL &&
+	       (!v->lapic || hv_lapic_takes_user_extint(v));
+}
+
 static void take_irq(struct hv_vcpu *v)
 {
 	struct hv_vcpu_x86 *x = v->x86;
@@ -269,8 +279,7 @@ void hv_inject_events(struct hv_vcpu *v)
 		take_irq(v);
 		taken = true;
 	}
-	set_windows(v, x->nmi.pending, irq_waits(v) ||
-		    (v->run->request_interrupt_window && v->vm->irqchip_mode != HV_IRQCHIP_KERNEL));
+	set_windows(v, x->nmi.pending, irq_waits(v) || hv_user_wants_window(v));
 }
 
 void hv_cancel_injection(struct hv_vcpu *v)

@@ -123,7 +123,7 @@ static bool ready_for_user_interrupt(struct hv_vcpu *v)
 {
 	struct hv_vcpu_x86 *x = v->x86;
 
-	if (v->lapic && !hv_lapic_accepts_extint(v))
+	if (v->lapic && !hv_lapic_takes_user_extint(v))
 		return false;
 	return hv_interrupt_allowed(v) && !x->interrupt.injected && !x->exception.pending &&
 	       !x->exception.injected;
@@ -153,8 +153,7 @@ static int run_loop(struct hv_vcpu *v)
 			r = wait_runnable(v);
 		if (r <= 0)
 			return r;
-		if (user_irqchip(v) && v->run->request_interrupt_window &&
-		    ready_for_user_interrupt(v)) {
+		if (hv_user_wants_window(v) && ready_for_user_interrupt(v)) {
 			v->run->exit_reason = KVM_EXIT_IRQ_WINDOW_OPEN;
 			hv_stat_inc(v, HV_STAT_request_irq_exits);
 			return 0;

@@ -70,6 +70,8 @@ void hv_queue_gp(struct hv_vcpu *v, u32 error);
 int hv_complete_insn_gp(struct hv_vcpu *v, int gp);
 /* Put the event of the next entry in place. @immediate: something waits that could not be injected. */
 void hv_inject_events(struct hv_vcpu *v);
+/* User space plays the PIC: does it wait for a window, and could we use one? */
+bool hv_user_wants_window(struct hv_vcpu *v);
 /* The entry did not happen: take back what hv_inject_events() put into the VMCS. */
 void hv_cancel_injection(struct hv_vcpu *v);
 /* After an exit: requeue the event whose delivery the exit interrupted. */

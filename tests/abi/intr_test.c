@@ -241,6 +241,37 @@ static void signal_mask(void **state)
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
 
+/*
+ * The client's PIC waits for a window. None opens while LINT0 is masked, nor
+ * does the wish for one keep the guest from moving.
+ */
+GUEST(window, 64, PROLOGUE
+      "movl $0x10700, 0x350(%rbx); sti; mov $1, %al; out %al, $0x10;"
+      "movl $0x700, 0x350(%rbx); nop; mov $2, %al; out %al, $0x10; cli; hlt;"
+      ".org 0x200 + guest_window\nmov $3, %al; out %al, $0x10; iretq");
+
+static void user_interrupt_window(void **state)
+{
+	struct kvm_interrupt irq = { .irq = 0x40 };
+	struct vm vm;
+
+	vm_new(&vm, VM_SPLIT);
+	START(&vm, long, window);
+	idtr(&vm);
+	gate(&vm, 0x40, 0x200);
+	vm.run->request_interrupt_window = 1;
+	assert_int_equal(vm_out(&vm, 0x10, 1), 1);
+	assert_int_equal(vm.run->ready_for_interrupt_injection, 0);
+	vm_run(&vm, KVM_EXIT_IRQ_WINDOW_OPEN);
+	assert_int_equal(vm.run->ready_for_interrupt_injection, 1);
+	vcpu_do(&vm, KVM_INTERRUPT, &irq);
+	assert_int_equal(vcpu_ioctl(&vm, KVM_INTERRUPT, &irq), -EEXIST);
+	assert_int_equal(vm_out(&vm, 0x10, 1), 3);
+	vm.run->request_interrupt_window = 0;
+	assert_int_equal(vm_out(&vm, 0x10, 1), 2);
+	vm_free(&vm);
+}
+
 /* The first processor starts the second with INIT and a start-up IPI to page 3. */
 GUEST(bsp, 64, PROLOGUE
       "movl $0x01000000, 0x310(%rbx); movl $0x4500, 0x300(%rbx); movl $0x01000000, 0x310(%rbx);"
@@ -313,6 +344,7 @@ int main(void)
 		cmocka_unit_test(steps_hold_interrupts),
 		cmocka_unit_test(signal_ends_run),
 		cmocka_unit_test(signal_mask),
+		cmocka_unit_test(user_interrupt_window),
 		cmocka_unit_test(startup_ipi),
 		cmocka_unit_test(unmapped_memory),
 	};

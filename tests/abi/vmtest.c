@@ -36,6 +36,7 @@ void vcpu_do(struct vm *vm, unsigned long req, const void *arg)
 void vm_new(struct vm *vm, unsigned flags)
 {
 	struct kvm_userspace_memory_region r = { .memory_size = VM_RAM };
+	const struct kvm_enable_cap split = { .cap = KVM_CAP_SPLIT_IRQCHIP, .args = { 24 } };
 	long size;
 
 	assert_true(vfs_is_node("/dev/kvm") || uapi_register("intel") == 0);
@@ -49,6 +50,8 @@ void vm_new(struct vm *vm, unsigned flags)
 	vm_do(vm, KVM_SET_USER_MEMORY_REGION, &r);
 	if (flags & VM_IRQCHIP)
 		vm_do(vm, KVM_CREATE_IRQCHIP, NULL);
+	if (flags & VM_SPLIT)
+		vm_do(vm, KVM_ENABLE_CAP, &split);
 	vm->vcpu = (int)vfs_ioctl(vm->fd, KVM_CREATE_VCPU, 0);
 	assert_true(vm->vcpu >= 0);
 	size = vfs_ioctl(vm->sys, KVM_GET_VCPU_MMAP_SIZE, 0);

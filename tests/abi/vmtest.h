@@ -26,8 +26,9 @@ struct vm {
 	struct kvm_run *run;
 };
 
-/* Registers the node once. Flags: make an in-kernel irqchip first. */
+/* Registers the node once. Flags: make an in-kernel irqchip first, or local APICs only. */
 #define VM_IRQCHIP 1u
+#define VM_SPLIT 2u
 void vm_new(struct vm *vm, unsigned flags);
 void vm_free(struct vm *vm);
 

@@ -39,11 +39,11 @@ void hv_lapic_reset(struct hv_vcpu *v, bool init);
 int hv_lapic_pending(struct hv_vcpu *v);
 bool hv_irq_pending_any(struct hv_vcpu *v);
 /*
- * Split irqchip: KVM_INTERRUPT brings an ExtINT; -EEXIST if one waits. Would
- * LINT0 let one through? (ready_for_interrupt_injection)
+ * Split irqchip: KVM_INTERRUPT brings an ExtINT; -EEXIST if one waits. Is there
+ * room for one, and would LINT0 let it through? (ready_for_interrupt_injection)
  */
 int hv_irq_set_extint(struct hv_vcpu *v, u8 vector);
-bool hv_lapic_accepts_extint(struct hv_vcpu *v);
+bool hv_lapic_takes_user_extint(struct hv_vcpu *v);
 /* Acknowledge: moves IRR to ISR (or INTAs the PIC); -1 if nothing. */
 int hv_irq_ack(struct hv_vcpu *v);
 /*

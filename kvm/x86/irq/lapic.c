@@ -270,13 +270,18 @@ bool lapic_lvt_fire(struct hv_lapic *l, unsigned lvt)
 /* ---- The PIC's line ---- */
 
 /* LINT0 of a disabled APIC is the processor's INTR pin. */
-bool hv_lapic_accepts_extint(struct hv_vcpu *v)
+static bool accepts_extint(struct hv_vcpu *v)
 {
 	u32 lvt = lapic_get(v->lapic, APIC_LVT0);
 
 	if (lapic_mode(v->lapic) == APIC_DISABLED)
 		return true;
 	return !(lvt & APIC_LVT_MASKED) && (lvt >> 8 & 7) == APIC_DM_EXTINT;
+}
+
+bool hv_lapic_takes_user_extint(struct hv_vcpu *v)
+{
+	return atomic_load(&v->lapic->extint) < 0 && accepts_extint(v);
 }
 
 void lapic_pic_changed(struct hv_vm *vm)
@@ -287,7 +292,7 @@ void lapic_pic_changed(struct hv_vm *vm)
 	hv_for_each_vcpu(i, v, vm) {
 		if (!v->lapic)
 			continue;
-		if (hv_lapic_accepts_extint(v))
+		if (accepts_extint(v))
 			notify(v->lapic);
 		else
 			lapic_lvt_fire(v->lapic, APIC_LVT0);
@@ -299,9 +304,9 @@ static bool extint_pending(struct hv_vcpu *v)
 	struct hv_lapic *l = v->lapic;
 
 	if (v->vm->irqchip_mode == HV_IRQCHIP_SPLIT)
-		return atomic_load(&l->extint) >= 0 && hv_lapic_accepts_extint(v);
+		return atomic_load(&l->extint) >= 0 && accepts_extint(v);
 	return v->vm->pic && hv_pic_output(v->vm->pic) &&
-	       (hv_lapic_accepts_extint(v) || atomic_load(&l->extint_msg));
+	       (accepts_extint(v) || atomic_load(&l->extint_msg));
 }
 
 int hv_irq_set_extint(struct hv_vcpu *v, u8 vector)

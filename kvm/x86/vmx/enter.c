@@ -244,8 +244,7 @@ int hv_vmx_run(struct hv_vcpu *v)
 		if (r <= 0)
 			return r;
 	}
-	if (hv_test_request(v, HV_REQ_EVENT) ||
-	    (v->run->request_interrupt_window && v->vm->irqchip_mode != HV_IRQCHIP_KERNEL)) {
+	if (hv_test_request(v, HV_REQ_EVENT) || hv_user_wants_window(v)) {
 		hv_stat_inc(v, HV_STAT_req_event);
 		if (v->lapic) {
 			hv_lapic_accept_events(v);
