@@ -160,13 +160,30 @@ static int report(const struct boot *b, const struct vmm_result *r)
 	BUG();
 }
 
+/* The images are a large part of our memory: a reboot reads them again. */
+static void images_loaded(void *ctx)
+{
+	struct boot *b = ctx;
+
+	free(b->kernel);
+	free(b->initrd);
+	b->kernel = b->initrd = NULL;
+}
+
+static int load_images(struct boot *b)
+{
+	int ret = load_kernel_file(b);
+
+	return ret ? ret : load_initrd_file(b);
+}
+
 static int boot_machine(struct boot *b)
 {
 	struct vmm_config cfg = {
 		.sys = b->o.host_kvm ? &sys_host : &sys_userkvm,
 		.kvm_path = "/dev/kvm",
-		.kernel = { b->kernel_name, b->kernel, b->kernel_len },
-		.initrd = { b->initrd_name, b->initrd, b->initrd_len },
+		.loaded = images_loaded,
+		.loaded_ctx = b,
 		.cmdline = b->cmdline,
 		.cpus = b->o.cpus,
 		.mem = b->o.mem,
@@ -186,6 +203,11 @@ static int boot_machine(struct boot *b)
 	memcpy(cfg.disks, b->o.disks, sizeof(cfg.disks));
 	memcpy(cfg.hostfwds, b->o.hostfwds, sizeof(cfg.hostfwds));
 	do {
+		ret = load_images(b);
+		if (ret)
+			return ret;
+		cfg.kernel = (struct vmm_blob){ b->kernel_name, b->kernel, b->kernel_len };
+		cfg.initrd = (struct vmm_blob){ b->initrd_name, b->initrd, b->initrd_len };
 		vmm_run(&cfg, &r);
 		ret = report(b, &r);
 		/* Nothing may be taken apart under a thread that still runs. */
@@ -212,11 +234,7 @@ static int cmd_boot_run(const struct cmd *cmd, int argc, char **argv)
 			return ret;
 	}
 	b.fetched = guest_files_find(&b.files) == 0;
-	ret = load_kernel_file(&b);
-	if (!ret)
-		ret = load_initrd_file(&b);
-	if (!ret)
-		ret = make_cmdline(&b);
+	ret = make_cmdline(&b);
 	if (!ret)
 		ret = boot_machine(&b);
 	free(b.kernel);

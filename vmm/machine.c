@@ -55,6 +55,8 @@ static int machine_load(struct vmm *vmm)
 	ret = load_kernel(&vmm->mem, &p, &vmm->entry, err);
 	if (ret)
 		machine_end(vmm, VMM_END_ERROR, 0, "%s", err);
+	else if (cfg->loaded)
+		cfg->loaded(cfg->loaded_ctx);
 	return ret;
 }
 

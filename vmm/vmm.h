@@ -53,6 +53,9 @@ struct vmm_config {
 	const char *kvm_path;		/* "/dev/kvm" */
 	struct vmm_blob kernel;
 	struct vmm_blob initrd;		/* len 0 = none */
+	/* Optional: both are in the machine, their data is not used any more. */
+	void (*loaded)(void *ctx);
+	void *loaded_ctx;
 	const char *cmdline;
 	unsigned cpus;			/* 1..VMM_MAX_CPUS */
 	u64 mem;			/* bytes, multiple of the page size */

@@ -23,24 +23,29 @@ PY
 
 median() { sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
 
+# The same kernel, initrd, parameters and memory on both; from start to power-off.
 boot() {
-	"$build/userkvm" initrd -o "$tmp/initrd" >/dev/null
+	params="console=ttyS0 panic=-1 quiet cryptomgr.notests"
+	"$build/userkvm" initrd -o "$tmp/initrd" --run true
 	for i in 1 2 3; do
-		cpu_seconds "$build/userkvm" boot -m 512M --run true >>"$tmp/ours"
-		cpu_seconds qemu-system-x86_64 -accel tcg -cpu max -m 512 -nographic -no-reboot \
-			-kernel "$guest/vmlinuz" -initrd "$tmp/initrd" \
-			-append "console=ttyS0 quiet panic=-1 userkvm.run=true" >>"$tmp/tcg"
+		cpu_seconds "$build/userkvm" boot -n none -m 512M -k "$guest/vmlinuz" -i "$tmp/initrd" -p "$params" >>"$tmp/ours"
+		for cpu in max max,-erms,-fsrm; do
+			cpu_seconds qemu-system-x86_64 -accel tcg -cpu $cpu -m 512 -nographic -nodefaults -serial stdio -no-reboot \
+				-kernel "$guest/vmlinuz" -initrd "$tmp/initrd" -append "$params" >>"$tmp/tcg-$cpu"
+		done
 	done
 	ours=$(cut -d' ' -f1 "$tmp/ours" | median)
-	tcg=$(cut -d' ' -f1 "$tmp/tcg" | median)
-	echo "boot to the first command and off again, CPU seconds (medians of 3):"
-	echo "  userkvm interp $ours    QEMU TCG $tcg    ratio $(awk "BEGIN { printf \"%.2f\", $ours / $tcg }")"
+	echo "boot to a command and power-off, CPU seconds, medians of 3:"
+	printf '  %-34s %6.2f\n' "userkvm, interpreter" "$ours"
+	for cpu in max max,-erms,-fsrm; do
+		tcg=$(cut -d' ' -f1 "$tmp/tcg-$cpu" | median)
+		printf '  %-34s %6.2f  userkvm takes %.2f times as long\n' "QEMU TCG -cpu $cpu" "$tcg" \
+			"$(awk "BEGIN { print $ours / $tcg }")"
+	done
 }
 
 memory() {
-	# Peak resident memory less what the guest may have touched of its own.
-	set -- $(cpu_seconds "$build/userkvm" boot -m 128M -c 1 -v --run "grep VmRSS /proc/self/status")
-	echo "peak resident memory with a 128 MiB guest: $(($3 / 1024)) MiB"
+	python3 "$(dirname "$0")/memory.py" "$build/userkvm"
 }
 
 for w in $what; do

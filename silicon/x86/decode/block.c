@@ -14,7 +14,7 @@
 #include "silicon/x86/fault.h"
 #include "silicon/x86/mmu/mem.h"
 
-#define ARENA_SIZE (32ul << 20)
+#define ARENA_SIZE (24ul << 20)
 #define HASH_BITS 15
 #define ITLB_BITS 8
 #define MAX_INSN 15

@@ -1,0 +1,28 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Resident memory of `userkvm boot` beside the guest's RAM, with an idle shell running."""
+import re
+import subprocess
+import sys
+
+MIB = 256
+p = subprocess.Popen([sys.argv[1], "boot", "-m", f"{MIB}M", "-c", "1", "--timeout", "120", "--run", "echo up; sleep 20"],
+                     stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+p.stdout.readline()
+guest = other = 0
+size = 0
+in_guest = False
+for line in open(f"/proc/{p.pid}/smaps"):
+    m = re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line)
+    if m:
+        size = int(m[2], 16) - int(m[1], 16)
+        in_guest = size >= MIB << 20 and size < (MIB << 20) + (4 << 20)
+    elif line.startswith("Rss:"):
+        kib = int(line.split()[1])
+        if in_guest:
+            guest += kib
+        else:
+            other += kib
+p.terminate()
+p.wait()
+print(f"resident: guest RAM {guest / 1024:.1f} MiB of {MIB}, userkvm itself {other / 1024:.1f} MiB")
