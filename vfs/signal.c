@@ -28,11 +28,18 @@ struct action {
 static struct action actions[NSIG];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
+static bool (*_Atomic fault_filter)(int sig, siginfo_t *info, void *context);
+
 static _Thread_local const struct vfs_kick *_Atomic thread_kick;
 
 const struct vfs_kick *vfs_set_kick(const struct vfs_kick *k)
 {
 	return atomic_exchange(&thread_kick, k);
+}
+
+void vfs_set_fault_filter(bool (*fn)(int sig, siginfo_t *info, void *context))
+{
+	atomic_store(&fault_filter, fn);
 }
 
 static bool is_handler(const struct sigaction *a)
@@ -77,12 +84,15 @@ static void call_guarded(struct action *a, const struct sigaction *act, int sig,
 
 static void on_signal(int sig, siginfo_t *info, void *uc)
 {
+	bool (*filter)(int sig, siginfo_t *info, void *context) = atomic_load(&fault_filter);
 	const struct vfs_kick *k = atomic_load(&thread_kick);
 	struct action *a = &actions[sig];
 	struct sigaction act;
 	int saved_errno = errno;
 	unsigned seq;
 
+	if (a->guarded && filter && filter(sig, info, uc))
+		return;
 	if (k)
 		k->fn(k->arg);
 	do {
@@ -134,6 +144,9 @@ static int change(struct action *a, int sig, const struct sigaction *act, struct
 	if (is_handler(act)) {
 		ours.sa_sigaction = on_signal;
 		ours.sa_flags |= SA_SIGINFO;
+		/* Faults stay open in handlers too; see the client's mask calls. */
+		sigdelset(&ours.sa_mask, SIGSEGV);
+		sigdelset(&ours.sa_mask, SIGBUS);
 		/* In place before the kernel can call on_signal() for it. */
 		set_action(a, act);
 	}

@@ -138,6 +138,11 @@ int vfs_sigaction(int sig, const struct sigaction *act, struct sigaction *old);
  * SIGBUS. 0 or -errno.
  */
 int vfs_guard_signal(int sig);
+/*
+ * Ask @fn about guarded signals before the client's handler: it returns true if
+ * the signal was its own. Async-signal-safe; NULL for none.
+ */
+void vfs_set_fault_filter(bool (*fn)(int sig, siginfo_t *info, void *context));
 struct vfs_kick {
 	void (*fn)(void *arg);
 	void *arg;
