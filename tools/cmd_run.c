@@ -21,7 +21,7 @@
 #define EXIT_NOT_FOUND 127
 
 struct run_opts {
-	const char *cpu;
+	const char *cpu, *cpuid;
 	bool verbose;
 };
 
@@ -29,6 +29,7 @@ static int parse(const struct cmd *cmd, int argc, char **argv, struct run_opts *
 {
 	static const struct option options[] = {
 		{ "cpu", required_argument, NULL, 'C' },
+		{ "cpuid", required_argument, NULL, 'I' },
 		{ "verbose", no_argument, NULL, 'v' },
 		{ 0 },
 	};
@@ -40,6 +41,9 @@ static int parse(const struct cmd *cmd, int argc, char **argv, struct run_opts *
 		switch (c) {
 		case 'C':
 			o->cpu = optarg;
+			break;
+		case 'I':
+			o->cpuid = optarg;
 			break;
 		case 'v':
 			o->verbose = true;
@@ -54,6 +58,8 @@ static int parse(const struct cmd *cmd, int argc, char **argv, struct run_opts *
 		return cmd_usage(cmd, "no program given");
 	if (o->cpu && !kvm_node_can_use(o->cpu))
 		return cmd_usage(cmd, "no KVM on a processor model '%s', see 'userkvm doctor'", o->cpu);
+	if (o->cpuid && strcmp(o->cpuid, "open") && strcmp(o->cpuid, "start") && strcmp(o->cpuid, "host"))
+		return cmd_usage(cmd, "--cpuid is open, start or host, not '%s'", o->cpuid);
 	return 0;
 }
 
@@ -114,6 +120,8 @@ static int set_environment(const struct run_opts *o, const char *lib)
 	free(list);
 	if (o->cpu)
 		bad |= setenv("USERKVM_CPU", o->cpu, 1);
+	if (o->cpuid)
+		bad |= setenv("USERKVM_CPUID", o->cpuid, 1);
 	if (o->verbose)
 		bad |= setenv("USERKVM_LOG", "info", 1);
 	return bad ? -ENOMEM : 0;
@@ -164,6 +172,9 @@ const struct cmd cmd_run = {
 "PROGRAM and what it starts must be dynamically linked with glibc for x86-64.\n"
 "\n"
 "      --cpu MODEL   processor model, see 'userkvm doctor'\n"
+"      --cpuid WHEN  where the host has CPUID faulting, CPUID in PROGRAM tells of the\n"
+"                    model: from its first 'open' of /dev/kvm on (default), from its\n"
+"                    'start' on, or never: 'host'\n"
 "  -v, --verbose     say more on standard error\n"
 "\n"
 "Exit status: that of PROGRAM; 2 bad usage; 125 userkvm failed; 126 PROGRAM cannot\n"

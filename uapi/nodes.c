@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "kvm/hv.h"
+#include "uapi/cpuid_fault.h"
 #include "uapi/uapi.h"
 #include "uapi/uapi_priv.h"
 #include "vfs/vfs.h"
@@ -32,7 +33,8 @@ static const struct vfs_node params[] = {
  * A client that executes CPUID itself sees the host. QEMU takes the place of each
  * XSAVE component from there: one that KVM offers and the host lacks would land at
  * offset 0, on top of the x87 state. So none of those is offered, nor one that
- * the model has in another place.
+ * the model has in another place. With CPUID faulting the client is told of those
+ * that the host lacks.
  */
 static u64 components_unlike_host(void)
 {
@@ -50,12 +52,39 @@ static u64 components_unlike_host(void)
 
 		if (e->function != 0xd || e->index < 2 || !e->eax)
 			continue;
-		if (!__get_cpuid_count(0xd, e->index, &eax, &ebx, &ecx, &edx) || eax != e->eax ||
-		    ebx != e->ebx)
+		__cpuid_count(0xd, e->index, eax, ebx, ecx, edx);
+		if (!eax && uapi_cpuid_fault_active())
+			continue;
+		if (eax != e->eax || ebx != e->ebx)
 			hidden |= 1ull << e->index;
 	}
 	atomic_store(&found, hidden | 1);
 	return hidden;
+}
+
+static void virtualize_cpuid(void)
+{
+	int r = uapi_cpuid_fault_start(uapi_model);
+
+	if (r)
+		log_info("no CPUID faulting here (%s): the program's own CPUID tells of the host",
+			 strerror(-r));
+}
+
+/*
+ * By default with the first open of /dev/kvm, so that programs that only inherit
+ * us are left alone. Some clients look before they open.
+ */
+static void choose_cpuid(void)
+{
+	const char *when = getenv("USERKVM_CPUID");
+
+	if (!when || !strcmp(when, "open"))
+		uapi_first_open = virtualize_cpuid;
+	else if (!strcmp(when, "start"))
+		virtualize_cpuid();
+	else if (strcmp(when, "host"))
+		log_error("USERKVM_CPUID is '%s', not open, start or host: taken as host", when);
 }
 
 static void register_nodes(void)
@@ -69,6 +98,8 @@ static void register_nodes(void)
 	r = uapi_register(model);
 	for (unsigned i = 0; !r && i < ARRAY_SIZE(params); i++)
 		r = vfs_register_node(&params[i]);
+	if (!r)
+		choose_cpuid();
 	if (r == -ENOENT)
 		log_error("no processor model '%s' (USERKVM_CPU): there is no /dev/kvm", model);
 	else if (r == -ENODEV)

@@ -14,6 +14,7 @@
 const char *uapi_model_name;
 const struct x86_model *uapi_model;
 u64 (*uapi_hidden_xcr0)(void);
+void (*uapi_first_open)(void);
 
 struct kvm_cpuid_entry2 *uapi_cpuid_list(u32 nent)
 {
@@ -202,6 +203,8 @@ static int take_faults(void)
 		if (!r)
 			r = x86_install_fault_handler();
 		done = r == 0;
+		if (done && uapi_first_open)
+			uapi_first_open();
 	}
 	pthread_mutex_unlock(&lock);
 	return r;

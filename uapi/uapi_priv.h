@@ -29,6 +29,8 @@ int uapi_vcpu_fd(struct hv_vcpu *v);
 
 extern const char *uapi_model_name;
 extern const struct x86_model *uapi_model;
+/* Optional: called once, at the first open of /dev/kvm. */
+extern void (*uapi_first_open)(void);
 /* Optional: XSAVE components that the client is not to be offered, see nodes.c. */
 extern u64 (*uapi_hidden_xcr0)(void);
 

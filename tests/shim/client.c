@@ -4,6 +4,7 @@
  * in. Runs under `userkvm run`; where there is a real /dev/kvm, without it too.
  * Replay: build/userkvm run -- build/tests/shim/shim_client
  */
+#include <cpuid.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -429,6 +430,52 @@ static void default_fault_still_kills(void **state)
 	assert_int_equal(WTERMSIG(status), SIGSEGV);
 }
 
+static int vmx_in_cpuid(void)
+{
+	unsigned eax, ebx, ecx, edx;
+
+	__cpuid(1, eax, ebx, ecx, edx);
+	return ecx >> 5 & 1;
+}
+
+static void *cpuid_thread(void *arg)
+{
+	*(int *)arg = vmx_in_cpuid();
+	return NULL;
+}
+
+static void on_cpuid(int sig)
+{
+	handled = (unsigned)vmx_in_cpuid();
+}
+
+/* Where CPUID can be made to fault, VMX shows: in threads, with all blocked, in handlers. */
+static void cpuid_tells_of_the_model(void **state)
+{
+	struct sigaction sa = { .sa_handler = on_cpuid };
+	int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC), in_thread = 0;
+	sigset_t all, mask;
+	pthread_t t;
+
+	if (!vmx_in_cpuid()) {
+		close(fd);
+		skip();
+	}
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &mask);
+	assert_true(vmx_in_cpuid());
+	pthread_create(&t, NULL, cpuid_thread, &in_thread);
+	pthread_join(t, NULL);
+	pthread_sigmask(SIG_SETMASK, &mask, NULL);
+	assert_true(in_thread);
+	sigfillset(&sa.sa_mask);
+	sigaction(SIGUSR1, &sa, NULL);
+	handled = 0;
+	raise(SIGUSR1);
+	assert_int_equal(handled, 1);
+	close(fd);
+}
+
 /* Guest memory moves while the VM has it mapped. */
 static void moved_memory(void **state)
 {
@@ -462,6 +509,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(client_faults_and_ours),
 		cmocka_unit_test(default_fault_still_kills),
 		cmocka_unit_test(moved_memory),
+		cmocka_unit_test(cpuid_tells_of_the_model),
 	};
 	struct vm vm;
 

@@ -33,7 +33,7 @@ cp /bin/true "$tmp/musl"
 sed -i 's/ld-linux-x86-64/ld-other-x86-64/' "$tmp/musl"
 chmod +x "$tmp"/*
 
-echo 1..12
+echo 1..13
 expect 126 'statically linked' "$userkvm" run -- "$static"
 expect 126 'statically linked' "$userkvm" run "$tmp/script"
 expect 126 'no program for 64-bit x86' "$userkvm" run "$tmp/i386"
@@ -44,5 +44,6 @@ expect 126 'Permission denied' "$userkvm" run /etc/passwd
 expect 127 'No such file' "$userkvm" run no-such-program
 expect 2 'no program given' "$userkvm" run -v
 expect 2 'no KVM on a processor model' "$userkvm" run --cpu nosuch -- true
+expect 2 'open, start or host' "$userkvm" run --cpuid now -- true
 expect 5 '' "$userkvm" run -- "$tmp/good"
 expect 7 '' "$userkvm" run --cpu intel sh -c 'exit 7'
