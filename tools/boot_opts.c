@@ -139,7 +139,8 @@ static int parse_net(const struct cmd *cmd, char *s, struct boot_opts *o)
 
 int boot_opts_parse(const struct cmd *cmd, int argc, char **argv, struct boot_opts *o)
 {
-	enum { OPT_CPU = 256, OPT_ENGINE, OPT_RUN, OPT_TIMEOUT, OPT_HOST_KVM, OPT_CONSOLE };
+	enum { OPT_CPU = 256, OPT_ENGINE, OPT_RUN, OPT_TIMEOUT, OPT_HOST_KVM, OPT_CONSOLE,
+	       OPT_TRACE, OPT_TRACE_POINTS };
 	static const struct option longs[] = {
 		{ "kernel", required_argument, NULL, 'k' },
 		{ "initrd", required_argument, NULL, 'i' },
@@ -155,6 +156,8 @@ int boot_opts_parse(const struct cmd *cmd, int argc, char **argv, struct boot_op
 		{ "timeout", required_argument, NULL, OPT_TIMEOUT },
 		{ "host-kvm", no_argument, NULL, OPT_HOST_KVM },
 		{ "console", required_argument, NULL, OPT_CONSOLE },
+		{ "trace", required_argument, NULL, OPT_TRACE },
+		{ "trace-points", required_argument, NULL, OPT_TRACE_POINTS },
 		{ 0 },
 	};
 	int c, ret = 0;
@@ -204,6 +207,12 @@ int boot_opts_parse(const struct cmd *cmd, int argc, char **argv, struct boot_op
 			if (strcmp(optarg, "interp"))
 				return cmd_usage(cmd, "--engine %s: there is only 'interp'",
 						 optarg);
+			break;
+		case OPT_TRACE:
+			o->trace = optarg;
+			break;
+		case OPT_TRACE_POINTS:
+			o->trace_points = optarg;
 			break;
 		case OPT_RUN:
 			o->run = optarg;

@@ -7,7 +7,7 @@
 #include "vmm/vmm.h"
 
 struct boot_opts {
-	const char *kernel, *initrd, *params, *run, *cpu;
+	const char *kernel, *initrd, *params, *run, *cpu, *trace, *trace_points;
 	unsigned cpus, timeout;
 	u64 mem;
 	struct vmm_disk disks[VMM_MAX_DISKS];

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/trace.h"
 #include "tools/boot_opts.h"
 #include "tools/cmd.h"
 #include "tools/guest_files.h"
@@ -217,6 +218,29 @@ static int boot_machine(struct boot *b)
 	return ret;
 }
 
+static void trace_line(void *ctx, enum trace_point p, const char *line)
+{
+	fprintf(ctx, "%s\n", line);
+}
+
+/* @file is open until the end: the last lines come from threads that are being stopped. */
+static int trace_to(const char *path, const char *points)
+{
+	FILE *file = fopen(path, "we");
+
+	if (!file)
+		return fail_file("trace", path, -errno);
+	trace_set_sink(trace_line, file);
+	if (trace_enable(points ? points : "kvm")) {
+		fprintf(stderr, "userkvm boot: --trace-points %s: unknown name; known are:", points);
+		for (unsigned p = 0; p < TRACE_NR_POINTS; p++)
+			fprintf(stderr, " %s", trace_name((enum trace_point)p));
+		fputc('\n', stderr);
+		return EXIT_USAGE;
+	}
+	return 0;
+}
+
 static int cmd_boot_run(const struct cmd *cmd, int argc, char **argv)
 {
 	struct boot b = { 0 };
@@ -228,6 +252,11 @@ static int cmd_boot_run(const struct cmd *cmd, int argc, char **argv)
 		return cmd_usage(cmd, "--run needs the default initrd, so it does not go with -i");
 	if (b.o.verbose)
 		log_set_level(LOG_INFO);
+	if (b.o.trace) {
+		ret = trace_to(b.o.trace, b.o.trace_points);
+		if (ret)
+			return ret;
+	}
 	if (!b.o.host_kvm) {
 		ret = kvm_node_register(b.o.cpu);
 		if (ret)
@@ -267,6 +296,8 @@ const struct cmd cmd_boot = {
 "      --run CMD        run CMD (a line of shell), print its output, power off\n"
 "      --timeout S      end the machine after S seconds\n"
 "      --host-kvm       use the host's own /dev/kvm\n"
+"      --trace FILE     write KVM's trace points to FILE, one line each\n"
+"      --trace-points L only those of the list L, such as kvm_exit,kvm_pio (all)\n"
 "  -v, --verbose        with --run, show the kernel's messages on standard error\n"
 "\n"
 "Exit status: 0 after power-off; with --run that of CMD; 2 bad usage; 124 timeout;\n"
