@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
 /*
  * Virtqueues against friendly and hostile drivers. fuzz_one() takes any bytes
- * as the memory of a guest; it is run here on random bytes, and can be called by
- * a fuzzer (VIRTQ_FUZZER) unchanged.
+ * as the memory of a guest; it is run here on random bytes, VIRTQ_FUZZ_RUNS
+ * times if the environment says so.
  */
 #include "vmm/test.h"
 
 #include <linux/virtio_ring.h>
+#include <stdlib.h>
+#include <time.h>
 
 #include "base/bits.h"
 #include "vmm/virtq.h"
@@ -283,20 +285,15 @@ static void fuzz_one(const u8 *data, size_t len)
 	fix_close(&f);
 }
 
-#ifdef VIRTQ_FUZZER
-int LLVMFuzzerTestOneInput(const u8 *data, size_t len);
-int LLVMFuzzerTestOneInput(const u8 *data, size_t len)
-{
-	fuzz_one(data, len);
-	return 0;
-}
-#else
 static void test_random(void **state)
 {
 	u8 data[2048];
-	u64 x = 88172645463325252ull;
+	const char *env = getenv("VIRTQ_FUZZ_RUNS");
+	unsigned runs = env ? (unsigned)strtoul(env, NULL, 0) : 2000;
+	u64 x = 88172645463325252ull ^ (env ? (u64)time(NULL) : 0);
 
-	for (unsigned run = 0; run < 2000; run++) {
+	print_message("# seed %llu\n", (unsigned long long)x);
+	for (unsigned run = 0; run < runs; run++) {
 		for (unsigned i = 0; i < sizeof(data); i++) {
 			x ^= x << 13;
 			x ^= x >> 7;
@@ -325,4 +322,3 @@ int main(void)
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
-#endif
