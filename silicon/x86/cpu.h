@@ -142,7 +142,6 @@ struct x86_fpu {
 	u16 fop;
 	u64 fip, fdp;
 	u32 mxcsr;
-	u64 xinuse;		/* XINUSE tracking is conservative: a set bit may be init */
 };
 
 /* Why ordinary block execution must stop: bits of cpu->events (any thread sets). */

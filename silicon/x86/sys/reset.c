@@ -62,7 +62,6 @@ void x86_cpu_reset(struct x86_cpu *cpu)
 	cpu->fpu.fcw = 0x40;
 	cpu->fpu.ftw = 0xff;	/* all tags "zero" */
 	cpu->fpu.mxcsr = 0x1f80;
-	cpu->fpu.xinuse = 3;
 	memset(&cpu->vmx, 0, sizeof(cpu->vmx));
 	cpu->vmx.current = ~0ull;
 	finish(cpu);
