@@ -16,7 +16,7 @@
 #include <cmocka.h>
 
 static _Atomic int released;
-static u32 last_req;
+static _Atomic u32 last_req;
 
 static long t_ioctl(struct vfs_file *f, u32 req, unsigned long arg)
 {
