@@ -125,7 +125,7 @@ int hv_set_regs(struct hv_vcpu *v, const struct kvm_regs *r)
 	GPR_FIELDS(SET)
 #undef SET
 	vmcs_set(v, VMCS_GUEST_RIP, r->rip);
-	hv_set_rflags(v, r->rflags | RFLAGS_FIXED);
+	hv_set_rflags(v, r->rflags | RFLAGS_1);
 	/* What was about to be delivered belonged to the old registers. */
 	v->x86->exception.pending = false;
 	hv_set_request(v, HV_REQ_EVENT);

@@ -123,7 +123,7 @@ void hv_vcpu_reset(struct hv_vcpu *v, bool init)
 	/* EDX after reset is the processor's signature. */
 	hv_set_gpr(v, X86_RDX, sig ? sig->eax : 0x600);
 	vmcs_set(v, VMCS_GUEST_RIP, 0xfff0);
-	vmcs_set(v, VMCS_GUEST_RFLAGS, RFLAGS_FIXED);
+	vmcs_set(v, VMCS_GUEST_RFLAGS, RFLAGS_1);
 	reset_segments(v);
 	x86_set_cr2(v->cpu, 0);
 	vmcs_set(v, VMCS_GUEST_CR3, 0);

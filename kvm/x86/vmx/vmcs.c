@@ -57,7 +57,7 @@ static void enter_root_mode(struct hv_vcpu *v)
 	s.cr4 = HOST_CR4;
 	s.efer = HOST_EFER;
 	s.rip = HOST_RIP;
-	s.rflags = RFLAGS_FIXED;
+	s.rflags = RFLAGS_1;
 	x86_set_state(v->cpu, &s);
 }
 
