@@ -9,6 +9,7 @@
  */
 #include "silicon/x86/decode/dec.h"
 #include "silicon/x86/insn/int.h"
+#include "silicon/x86/mmu/phys.h"
 #include "silicon/x86/model/model.h"
 
 #define MAX_STEPS 65536		/* between two looks at the processor's state */
@@ -115,9 +116,24 @@ static u64 run_length(u64 lin, u64 ea, u64 n, unsigned size, unsigned asize)
 	return min(n, to_wrap);
 }
 
+/*
+ * Other processors may use these bytes meanwhile, which is the guest's affair.
+ * ThreadSanitizer must see accesses like those of any other instruction.
+ */
+#ifdef __SANITIZE_THREAD__
+#define BULK 0
+#else
+#define BULK 1
+#endif
+
 /* Byte for byte upwards, as the instruction would: an overlap repeats a pattern. */
 static void copy_up(u8 *d, const u8 *s, u64 bytes, unsigned size)
 {
+	if (!BULK) {
+		for (u64 i = 0; i < bytes; i += size)
+			x86_mem_copy(d + i, s + i, size);
+		return;
+	}
 	if (d <= s || d >= s + bytes) {
 		memmove(d, s, bytes);
 		return;
@@ -128,12 +144,16 @@ static void copy_up(u8 *d, const u8 *s, u64 bytes, unsigned size)
 
 static void fill(u8 *d, u64 v, u64 n, unsigned size)
 {
-	if (size == 1) {
+	if (BULK && size == 1) {
 		memset(d, (int)v, n);
 		return;
 	}
-	for (u64 i = 0; i < n; i++)
-		memcpy(d + i * size, &v, size);
+	for (u64 i = 0; i < n; i++) {
+		if (BULK)
+			memcpy(d + i * size, &v, size);
+		else
+			x86_mem_copy(d + i * size, &v, size);
+	}
 }
 
 static bool flat(const struct x86_cpu *cpu, unsigned src_seg)
