@@ -2,6 +2,7 @@
 /* KVM_RUN end to end: tiny guests and the exits that they cause. */
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tests/abi/vmtest.h"
 
@@ -375,6 +376,40 @@ static void foreign_hypercall(void **state)
 	vm_free(&vm);
 }
 
+GUEST(patched, 64, "1: mov $1, %al; out %al, $0x80; jmp 1b");
+
+/* What a client writes while it has control is executed next: a loader, a debugger, a device. */
+static void client_writes_code(void **state)
+{
+	struct vm vm;
+
+	vm_new(&vm, 0);
+	START(&vm, long, patched);
+	for (u8 n = 1; n < 20; n++) {
+		vm.ram[VM_CODE + 1] = n;
+		assert_int_equal(vm_out(&vm, 0x80, 1), n);
+	}
+	vm_free(&vm);
+}
+
+/* KVM_HC_KICK_CPU (5) for itself, APIC id 0, then HLT without interrupts. */
+GUEST(kicked, 64, "mov $5, %eax; xor %ebx, %ebx; xor %ecx, %ecx; vmcall; cli; hlt;"
+		  "mov $0x42, %al; out %al, $0x80; hlt");
+
+/* A paravirtual kick that comes before the halt ends it. */
+static void kick_before_halt(void **state)
+{
+	struct vm vm;
+
+	vm_new(&vm, VM_IRQCHIP);
+	vm_cpuid(&vm);
+	START(&vm, long, kicked);
+	alarm(20);	/* a lost kick sleeps for ever */
+	assert_int_equal(vm_out(&vm, 0x80, 1), 0x42);
+	alarm(0);
+	vm_free(&vm);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -393,6 +428,8 @@ int main(void)
 		cmocka_unit_test(debug_hardware_breakpoint),
 		cmocka_unit_test(task_switch),
 		cmocka_unit_test(foreign_hypercall),
+		cmocka_unit_test(client_writes_code),
+		cmocka_unit_test(kick_before_halt),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
