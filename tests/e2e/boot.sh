@@ -3,16 +3,14 @@
 # `userkvm boot` from outside: whole machines, exit codes, messages. TAP.
 # usage: tests/e2e/boot.sh build/userkvm [NAME...]    (all tests, or the named ones)
 set -u
+. "$(dirname "$0")/tap.sh"
 
 userkvm=$1
 shift
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 guest=${XDG_CACHE_HOME:-$HOME/.cache}/userkvm/guest/current
-if [ ! -e "$guest/VERSION" ]; then
-	echo "1..0 # SKIP no default guest: run scripts/fetch-guest"
-	exit 0
-fi
+need_guest
 
 # run CODE WORDS ARGS...: exit code, and words that standard error must contain ('' = must be empty).
 # Standard output is left in $tmp/out. A machine that hangs is ended by timeout(1), with 137.
@@ -161,16 +159,4 @@ test_shell() {
 }
 
 [ $# -gt 0 ] || set -- usage bad_files damaged_kernel panic timeout run devices crypto hostfwd shell
-echo "1..$#"
-n=0
-failed=0
-for name in "$@"; do
-	n=$((n + 1))
-	if "test_$name"; then
-		echo "ok $n - $name"
-	else
-		echo "not ok $n - $name"
-		failed=1
-	fi
-done
-exit $failed
+run_tests "$@"

@@ -3,16 +3,14 @@
 # Machines of several sizes under load: minutes each. TAP.
 # usage: tests/e2e/load.sh build/userkvm [NAME...]
 set -u
+. "$(dirname "$0")/tap.sh"
 
 userkvm=$1
 shift
 tmp=$(mktemp -d)
 server=
 trap '[ -z "$server" ] || kill "$server" 2>/dev/null; rm -rf "$tmp"' EXIT
-if [ ! -e "${XDG_CACHE_HOME:-$HOME/.cache}/userkvm/guest/current/VERSION" ]; then
-	echo "1..0 # SKIP no default guest: run scripts/fetch-guest"
-	exit 0
-fi
+need_guest
 
 # What the kernel must not have said. Levels 0-4 are warnings and worse. Allowed: the names of
 # processors that come up, continuation lines that the log marks as warnings; and how long
@@ -95,16 +93,4 @@ test_http() {
 }
 
 [ $# -gt 0 ] || set -- sizes stress disk http
-echo "1..$#"
-n=0
-failed=0
-for name in "$@"; do
-	n=$((n + 1))
-	if "test_$name"; then
-		echo "ok $n - $name"
-	else
-		echo "not ok $n - $name"
-		failed=1
-	fi
-done
-exit $failed
+run_tests "$@"
