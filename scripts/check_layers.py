@@ -23,13 +23,14 @@ ALLOWED = {
     "base": set(),
     "vfs": {"base"},
     "silicon": {"base", "spec"},
+    "vdpa": {"base", "abi", "vfs", "silicon"},
     "kvm": {"base", "abi", "spec", "vfs", "silicon"},
     "uapi": {"base", "abi", "vfs", "kvm", "silicon"},
     "shim": {"base", "vfs"},
     "vmm": {"base", "abi"},
-    "tools": {"base", "abi", "vfs", "silicon", "kvm", "uapi", "vmm"},
+    "tools": {"base", "abi", "vfs", "silicon", "kvm", "uapi", "vdpa", "vmm"},
     "guest": {"spec", "abi"},
-    "tests": {"base", "abi", "spec", "vfs", "silicon", "kvm", "uapi", "vmm", "tools"},
+    "tests": {"base", "abi", "spec", "vfs", "silicon", "kvm", "uapi", "vdpa", "vmm", "tools"},
 }
 # A header deeper than the folder itself is private, but for these.
 PUBLIC_DEEP = re.compile(r"^(spec|abi)/")
