@@ -32,6 +32,9 @@ struct x86_op {
 	u8 asize;		/* address size in bytes 2, 4, 8 */
 	u8 imm2;		/* ENTER level, 4th register operand (is4), second immediate */
 	u8 vl;			/* vector length in bytes: 16, 32 */
+	u8 msize;		/* bytes of the memory operand as the manual has it (selectors may change osize), 0 = none */
+	u8 opnd;		/* X86_OPND_* */
+	u8 flags_in, flags_out;	/* arithmetic flags read or perhaps kept, and possibly changed: X86_AF_* */
 };
 
 #define X86_OP_MEM (1u << 0)	/* ModRM operand is memory */
@@ -45,6 +48,18 @@ struct x86_op {
 #define X86_OP_OSZ (1u << 8)	/* 66 prefix present */
 #define X86_OP_SEGOVR (1u << 9)	/* an effective segment override was given */
 #define X86_OP_FLAT (1u << 10)	/* 64-bit mode and address, not FS or GS: effective = linear address */
+
+/* What the operands of the encoding are; reg, rm, vvvv as encoded, before any selector moved them. */
+#define X86_OPND_READ (1u << 0)		/* memory operand */
+#define X86_OPND_WRITE (1u << 1)
+#define X86_OPND_REG_GPR (1u << 2)	/* ModRM.reg or the opcode's register is a general register */
+#define X86_OPND_RM_GPR (1u << 3)
+#define X86_OPND_VVVV_GPR (1u << 4)
+#define X86_OPND_IMPLICIT (1u << 5)	/* uses general registers that are not in the encoding */
+
+/* Six arithmetic flags in a byte: RFLAGS bits 7:0 without bit 3 (always 0), which stands for OF. */
+#define X86_AF_OF (1u << 3)
+#define X86_AF_ALL 0xddu
 
 /*
  * Byte registers: r < 16 = low byte of GPR r; 0x10 | (0..3) = AH CH DH BH.

@@ -223,6 +223,93 @@ static void immediates(const struct x86_dec *d, struct x86_op *op)
 		op->imm = (u64)in->raw.disp.value & (~0ull >> (64 - op->asize * 8));
 }
 
+/* ---- What the operands are ---- */
+
+static bool is_gpr(const ZydisDecodedOperand *o)
+{
+	ZydisRegisterClass c;
+
+	if (o->type != ZYDIS_OPERAND_TYPE_REGISTER)
+		return false;
+	c = ZydisRegisterGetClass(o->reg.value);
+	return c == ZYDIS_REGCLASS_GPR8 || c == ZYDIS_REGCLASS_GPR16 || c == ZYDIS_REGCLASS_GPR32 ||
+	       c == ZYDIS_REGCLASS_GPR64;
+}
+
+/* ADD AL, imm8 and the like, TEST, XCHG: a short form of an encoding with ModRM. */
+static bool short_form(const ZydisDecodedInstruction *in)
+{
+	if (in->opcode_map != ZYDIS_OPCODE_MAP_DEFAULT || in->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY)
+		return false;
+	return (in->opcode < 0x40 && (in->opcode & 6) == 4) || (in->opcode & 0xf8) == 0x90 ||
+	       (in->opcode & 0xfe) == 0xa8;
+}
+
+static u8 gpr_operand(const ZydisDecodedInstruction *in, const ZydisDecodedOperand *o)
+{
+	switch (o->encoding) {
+	case ZYDIS_OPERAND_ENCODING_MODRM_REG:
+	case ZYDIS_OPERAND_ENCODING_OPCODE:
+		return X86_OPND_REG_GPR;
+	case ZYDIS_OPERAND_ENCODING_MODRM_RM:
+		return X86_OPND_RM_GPR;
+	case ZYDIS_OPERAND_ENCODING_NDSNDD:
+		return X86_OPND_VVVV_GPR;
+	default:
+		return short_form(in) ? X86_OPND_REG_GPR : X86_OPND_IMPLICIT;
+	}
+}
+
+static void operands(const struct x86_dec *d, struct x86_op *op)
+{
+	for (unsigned i = 0; i < d->insn.operand_count; i++) {
+		const ZydisDecodedOperand *o = &d->operands[i];
+
+		if (is_gpr(o)) {
+			op->opnd |= gpr_operand(&d->insn, o);
+		} else if (o->type == ZYDIS_OPERAND_TYPE_MEMORY &&
+			   o->encoding == ZYDIS_OPERAND_ENCODING_MODRM_RM &&
+			   o->mem.type != ZYDIS_MEMOP_TYPE_AGEN) {
+			op->msize = (u8)min(o->size / 8, 255);
+			if (o->actions & ZYDIS_OPERAND_ACTION_MASK_READ)
+				op->opnd |= X86_OPND_READ;
+			if (o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE)
+				op->opnd |= X86_OPND_WRITE;
+		}
+	}
+}
+
+static u8 flag_byte(ZydisAccessedFlagsMask m)
+{
+	return (u8)((m & RFLAGS_ARITH & 0xff) | (m & RFLAGS_OF ? X86_AF_OF : 0));
+}
+
+/* May @op leave the flags as they are after all? A count of 0 does. */
+static bool flags_by_count(const ZydisDecodedInstruction *in)
+{
+	switch (in->mnemonic) {
+	case ZYDIS_MNEMONIC_SHL: case ZYDIS_MNEMONIC_SHR: case ZYDIS_MNEMONIC_SAR:
+	case ZYDIS_MNEMONIC_ROL: case ZYDIS_MNEMONIC_ROR: case ZYDIS_MNEMONIC_RCL:
+	case ZYDIS_MNEMONIC_RCR: case ZYDIS_MNEMONIC_SHLD: case ZYDIS_MNEMONIC_SHRD:
+		/* The forms with an implied count of 1 have neither CL nor an immediate. */
+		return !(in->opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && (in->opcode & 0xfe) == 0xd0);
+	default:
+		return in->attributes & (ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE);
+	}
+}
+
+static void accessed_flags(const struct x86_dec *d, struct x86_op *op)
+{
+	const ZydisAccessedFlags *f = d->insn.cpu_flags;
+
+	if (!f)
+		return;
+	op->flags_in = flag_byte(f->tested);
+	op->flags_out = flag_byte(f->modified | f->set_0 | f->set_1 | f->undefined);
+	if (flags_by_count(&d->insn))
+		op->flags_in |= op->flags_out;
+}
+
 static void extract(const struct x86_dec *d, struct x86_op *op)
 {
 	const ZydisDecodedInstruction *in = &d->insn;
@@ -247,6 +334,8 @@ static void extract(const struct x86_dec *d, struct x86_op *op)
 		op->flags |= X86_OP_FLAT;
 	registers(d, op);
 	immediates(d, op);
+	operands(d, op);
+	accessed_flags(d, op);
 	if (in->meta.branch_type != ZYDIS_BRANCH_TYPE_NONE)
 		op->flags |= X86_OP_END;
 }
