@@ -44,6 +44,6 @@ int mem_write(const struct vmm_mem *m, u64 gpa, const void *data, u64 len)
 
 	if (!p)
 		return -EFAULT;
-	memcpy(p, data, len);
+	mem_dma(p, data, len);
 	return 0;
 }

@@ -55,7 +55,7 @@ struct walk {
 static void read_desc(const struct walk *w, u32 i, struct vring_desc *d)
 {
 	/* One copy, so that what is checked is what is used. */
-	memcpy(d, w->table + 16ull * i, sizeof(*d));
+	mem_dma(d, w->table + 16ull * i, sizeof(*d));
 	__asm__ volatile("" : "+m"(*d));
 }
 
@@ -224,9 +224,9 @@ static size_t copy_iov(const struct iovec *iov, unsigned nr, u64 off, void *buf,
 		}
 		n = min(len - done, iov[i].iov_len - (size_t)off);
 		if (to_iov)
-			memcpy((u8 *)iov[i].iov_base + off, (u8 *)buf + done, n);
+			mem_dma((u8 *)iov[i].iov_base + off, (u8 *)buf + done, n);
 		else
-			memcpy((u8 *)buf + done, (u8 *)iov[i].iov_base + off, n);
+			mem_dma((u8 *)buf + done, (u8 *)iov[i].iov_base + off, n);
 		done += n;
 		off = 0;
 	}
