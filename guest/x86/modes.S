@@ -43,12 +43,7 @@ limit_resume:
 
 	.code64
 modes_tour:
-	push %rbx
-	push %rbp
-	push %r12
-	push %r13
-	push %r14
-	push %r15
+	push_preserved
 	pushfq
 	cli
 	mov %rsp, saved_rsp(%rip)
@@ -129,12 +124,7 @@ tour64:
 	mov $SEL_TSS, %eax
 	ltr %ax
 	popfq
-	pop %r15
-	pop %r14
-	pop %r13
-	pop %r12
-	pop %rbp
-	pop %rbx
+	pop_preserved
 	ret
 
 /* ---- Copied to LOW_BASE ---- */

@@ -6,39 +6,21 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <pthread.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 
 #include "abi/kvm.h"
 #include "base/types.h"
+#include "tests/fuzz/fuzz.h"
 #include "uapi/uapi.h"
 #include "vfs/vfs.h"
 
 #define MEM (1ul << 20)
 #define CANARY 64	/* pages on each side of guest memory that must stay as they are */
 
-static u64 rng;
-
-static u64 rnd(void)
-{
-	rng ^= rng >> 12;
-	rng ^= rng << 25;
-	rng ^= rng >> 27;
-	return rng * 0x2545f4914f6cdd1dull;
-}
-
-static u32 below(u32 n)
-{
-	return (u32)((rnd() >> 32) * n >> 32);
-}
-
 static struct kvm_run *run;
+static timer_t timer;
 
 static void on_alarm(int sig)
 {
@@ -140,14 +122,14 @@ static void set_state(int vcpu)
 		die("KVM_SET_REGS", 0);
 }
 
-static void arm(timer_t t, long ns)
+static void arm(long ns)
 {
 	struct itimerspec it = { .it_value = { .tv_nsec = ns } };
 
-	timer_settime(t, 0, &it, NULL);
+	timer_settime(timer, 0, &it, NULL);
 }
 
-static void one_round(timer_t timer, u64 seed, bool irqchip)
+static void one_round(u64 nr, bool verbose)
 {
 	static struct { struct kvm_cpuid2 head; struct kvm_cpuid_entry2 e[100]; } cpuid;
 	struct kvm_userspace_memory_region region = { .memory_size = MEM };
@@ -158,12 +140,11 @@ static void one_round(timer_t timer, u64 seed, bool irqchip)
 
 	if (base == MAP_FAILED)
 		die("mmap", errno);
-	rng = seed | 1;
 	fd = vfs_open("/dev/kvm", O_RDWR);
 	vm = (int)vfs_ioctl(fd, KVM_CREATE_VM, 0);
 	if (vm < 0)
 		die("KVM_CREATE_VM", vm);
-	if (irqchip)
+	if (nr & 1)
 		vfs_ioctl(vm, KVM_CREATE_IRQCHIP, 0);
 	memset(base, 0x5a, canary);
 	memset(base + canary + MEM, 0x5a, canary);
@@ -182,7 +163,7 @@ static void one_round(timer_t timer, u64 seed, bool irqchip)
 		fill(base + canary);
 		set_state(vcpu);
 		run->immediate_exit = 0;
-		arm(timer, 2000000);
+		arm(2000000);
 		for (int n = 0; n < 200; n++) {
 			long r = vfs_ioctl(vcpu, KVM_RUN, 0);
 
@@ -192,7 +173,7 @@ static void one_round(timer_t timer, u64 seed, bool irqchip)
 				for (int k = 0; k < 8; k++)
 					run->mmio.data[k] = (u8)rnd();
 		}
-		arm(timer, 0);
+		arm(0);
 	}
 	for (size_t i = 0; i < canary; i++)
 		if (base[i] != 0x5a || base[canary + MEM + i] != 0x5a)
@@ -207,43 +188,16 @@ static void one_round(timer_t timer, u64 seed, bool irqchip)
 
 int main(int argc, char **argv)
 {
-	static const struct option opts[] = {
-		{ "seed", 1, 0, 's' }, { "rounds", 1, 0, 'n' }, { "round", 1, 0, 'r' }, { "seconds", 1, 0, 't' }, { 0 }
-	};
-	u64 seed = (u64)time(NULL), rounds = ~0ull, first = 0;
-	time_t end;
-	long seconds = 0;
+	struct fuzz f = { .name = "guest_fuzz", .what = "random guests", .default_rounds = 100, .round = one_round };
 	struct sigaction sa = { .sa_handler = on_alarm };
 	struct sigevent ev = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1 };
-	timer_t timer;
-	u64 done = 0;
-	int o;
 
-	while ((o = getopt_long(argc, argv, "", opts, NULL)) != -1) {
-		switch (o) {
-		case 's': seed = strtoull(optarg, NULL, 0); break;
-		case 'n': rounds = strtoull(optarg, NULL, 0); break;
-		case 'r': first = strtoull(optarg, NULL, 0); rounds = 1; break;
-		case 't': seconds = strtol(optarg, NULL, 0); break;
-		default: fprintf(stderr, "usage: guest_fuzz [--seed S] [--rounds N | --round N] [--seconds T]\n"); return 2;
-		}
-	}
-	if (rounds == ~0ull && !seconds)
-		rounds = 100;
-	printf("1..1\n# seed %llu\n", (unsigned long long)seed);
-	fflush(stdout);
+	if (!fuzz_options(&f, argc, argv))
+		return 2;
 	if (uapi_register("intel") < 0)
 		die("register", 0);
 	vfs_sigaction(SIGUSR1, &sa, NULL);
 	timer_create(CLOCK_MONOTONIC, &ev, &timer);
-	end = seconds ? time(NULL) + seconds : 0;
-	for (u64 i = first; i < first + rounds && (!end || time(NULL) < end); i++, done++) {
-		if (getenv("FUZZ_VERBOSE")) {
-			printf("# round %llu\n", (unsigned long long)i);
-			fflush(stdout);
-		}
-		one_round(timer, seed * 1000003 + i * 7919, i & 1);
-	}
-	printf("ok 1 - %llu rounds of random guests\n", (unsigned long long)done);
+	fuzz_rounds(&f);
 	return 0;
 }

@@ -6,33 +6,14 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 
 #include "abi/kvm.h"
 #include "base/types.h"
+#include "tests/fuzz/fuzz.h"
 #include "uapi/uapi.h"
 #include "vfs/vfs.h"
-
-static u64 rng;
-
-static u64 rnd(void)
-{
-	rng ^= rng >> 12;
-	rng ^= rng << 25;
-	rng ^= rng >> 27;
-	return rng * 0x2545f4914f6cdd1dull;
-}
-
-static u32 below(u32 n)
-{
-	return (u32)((rnd() >> 32) * n >> 32);
-}
 
 #define REQ(r) { r, #r }
 static const struct { u32 req; const char *name; } reqs[] = {
@@ -58,9 +39,11 @@ static const struct { u32 req; const char *name; } reqs[] = {
 };
 
 #define MAX_FDS 24
+#define CALLS 400	/* a round */
 static int fds[MAX_FDS];
 static u8 *arg_page, *guest_mem;
 static struct kvm_run *run;
+static timer_t timer;
 
 static void on_alarm(int sig)
 {
@@ -113,7 +96,7 @@ static void replace_fd(unsigned i, int fd)
 	fds[i] = fd;
 }
 
-static void one_round(timer_t timer, unsigned calls, bool verbose)
+static void one_round(u64 nr, bool verbose)
 {
 	struct itimerspec it = { .it_value = { .tv_nsec = 3000000 }, .it_interval = { .tv_nsec = 3000000 } };
 	int vm;
@@ -131,7 +114,7 @@ static void one_round(timer_t timer, unsigned calls, bool verbose)
 		exit(1);
 	}
 	timer_settime(timer, 0, &it, NULL);
-	for (unsigned n = 0; n < calls; n++) {
+	for (unsigned n = 0; n < CALLS; n++) {
 		unsigned r = below(ARRAY_SIZE(reqs)), f = below(below(2) ? 3 : MAX_FDS);
 		u32 req = below(50) ? reqs[r].req : (u32)rnd();
 		unsigned long arg = make_arg(req);
@@ -162,33 +145,12 @@ static void one_round(timer_t timer, unsigned calls, bool verbose)
 
 int main(int argc, char **argv)
 {
-	static const struct option opts[] = {
-		{ "seed", 1, 0, 's' }, { "rounds", 1, 0, 'n' }, { "round", 1, 0, 'r' }, { "seconds", 1, 0, 't' },
-		{ "verbose", 0, 0, 'v' }, { 0 }
-	};
-	u64 seed = (u64)time(NULL), rounds = ~0ull, first = 0, done = 0;
+	struct fuzz f = { .name = "ioctl_fuzz", .what = "random ioctls", .default_rounds = 50, .round = one_round };
 	struct sigaction sa = { .sa_handler = on_alarm };
 	struct sigevent ev = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1 };
-	long seconds = 0;
-	bool verbose = false;
-	timer_t timer;
-	time_t end;
-	int o;
 
-	while ((o = getopt_long(argc, argv, "", opts, NULL)) != -1) {
-		switch (o) {
-		case 's': seed = strtoull(optarg, NULL, 0); break;
-		case 'n': rounds = strtoull(optarg, NULL, 0); break;
-		case 'r': first = strtoull(optarg, NULL, 0); rounds = 1; break;
-		case 't': seconds = strtol(optarg, NULL, 0); break;
-		case 'v': verbose = true; break;
-		default: fprintf(stderr, "usage: ioctl_fuzz [--seed S] [--rounds N | --round N] [--seconds T] [--verbose]\n"); return 2;
-		}
-	}
-	if (rounds == ~0ull && !seconds)
-		rounds = 50;
-	printf("1..1\n# seed %llu\n", (unsigned long long)seed);
-	fflush(stdout);
+	if (!fuzz_options(&f, argc, argv))
+		return 2;
 	if (uapi_register("intel") < 0)
 		return 1;
 	arg_page = mmap(NULL, 3 * PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -196,13 +158,6 @@ int main(int argc, char **argv)
 	guest_mem = mmap(NULL, 64 * PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	vfs_sigaction(SIGUSR1, &sa, NULL);
 	timer_create(CLOCK_MONOTONIC, &ev, &timer);
-	end = seconds ? time(NULL) + seconds : 0;
-	for (u64 i = first; i < first + rounds && (!end || time(NULL) < end); i++, done++) {
-		if (verbose)
-			printf("# round %llu\n", (unsigned long long)i);
-		rng = (seed * 1000003 + i * 7919) | 1;
-		one_round(timer, 400, verbose);
-	}
-	printf("ok 1 - %llu rounds of random ioctls\n", (unsigned long long)done);
+	fuzz_rounds(&f);
 	return 0;
 }

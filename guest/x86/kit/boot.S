@@ -9,6 +9,20 @@
 #define MB_MAGIC 0x1badb002
 #define MB_FLAGS 0x10000	/* the address fields below count, not the ELF headers */
 
+/* Paging and long mode, without a stack: ends in compatibility mode. Clobbers EAX, ECX, EDX. */
+	.macro long_mode
+	mov $CR4_PAE | CR4_OSFXSR, %eax
+	mov %eax, %cr4
+	mov $kit_pml4, %eax
+	mov %eax, %cr3
+	mov $MSR_EFER, %ecx
+	rdmsr
+	or $EFER_LME | EFER_NXE | EFER_SCE, %eax
+	wrmsr
+	mov $CR0_PG | CR0_WP | CR0_NE | CR0_ET | CR0_MP | CR0_PE, %eax
+	mov %eax, %cr0
+	.endm
+
 	.section .boot, "a"
 	.balign 4
 multiboot:
@@ -46,23 +60,9 @@ start32:
 	add $8, %edi
 	loop 1b
 
-	call long_mode_on
+	long_mode
 	lgdt gdt_pointer
 	ljmp $SEL_CS64, $start64
-
-/* Paging and long mode; returns in compatibility mode. Clobbers EAX, ECX, EDX. */
-long_mode_on:
-	mov $CR4_PAE | CR4_OSFXSR, %eax
-	mov %eax, %cr4
-	mov $kit_pml4, %eax
-	mov %eax, %cr3
-	mov $MSR_EFER, %ecx
-	rdmsr
-	or $EFER_LME | EFER_NXE | EFER_SCE, %eax
-	wrmsr
-	mov $CR0_PG | CR0_WP | CR0_NE | CR0_ET | CR0_MP | CR0_PE, %eax
-	mov %eax, %cr0
-	ret
 
 	.code64
 start64:
@@ -103,17 +103,7 @@ ap32:
 	mov %eax, %ds
 	mov %eax, %es
 	mov %eax, %ss
-	/* No stack yet: long_mode_on's body, with the return inlined. */
-	mov $CR4_PAE | CR4_OSFXSR, %eax
-	mov %eax, %cr4
-	mov $kit_pml4, %eax
-	mov %eax, %cr3
-	mov $MSR_EFER, %ecx
-	rdmsr
-	or $EFER_LME | EFER_NXE | EFER_SCE, %eax
-	wrmsr
-	mov $CR0_PG | CR0_WP | CR0_NE | CR0_ET | CR0_MP | CR0_PE, %eax
-	mov %eax, %cr0
+	long_mode
 	ljmp $SEL_CS64, $ap64
 
 	.code64

@@ -61,4 +61,18 @@
 #define VEC_USER_EXIT 0x80	/* INT: back from run_user() */
 #define VEC_SPURIOUS 0xff
 
+#ifdef __ASSEMBLER__
+/* What a C function leaves as it was (System V AMD64 ABI, "Registers"). */
+	.macro push_preserved
+	.irp r, %rbx, %rbp, %r12, %r13, %r14, %r15
+	push \r
+	.endr
+	.endm
+	.macro pop_preserved
+	.irp r, %r15, %r14, %r13, %r12, %rbp, %rbx
+	pop \r
+	.endr
+	.endm
+#endif
+
 #endif

@@ -62,12 +62,7 @@ common:
  */
 	.globl enter_user, leave_user
 enter_user:
-	push %rbx
-	push %rbp
-	push %r12
-	push %r13
-	push %r14
-	push %r15
+	push_preserved
 	mov %rsp, (%r8)
 	mov %rdi, %rax
 	mov %rsi, %rdi
@@ -79,12 +74,7 @@ enter_user:
 	iretq
 leave_user:
 	mov %rdi, %rsp
-	pop %r15
-	pop %r14
-	pop %r13
-	pop %r12
-	pop %rbp
-	pop %rbx
+	pop_preserved
 	ret
 
 	.section .note.GNU-stack, "", @progbits
