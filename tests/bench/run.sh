@@ -1,10 +1,16 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# ./dev bench [micro|boot|memory]: measure; prints figures and ratios, asserts nothing.
+# ./dev bench [PART...]: measure; prints figures and ratios, asserts nothing. Parts:
+#   micro       loops and exits through /dev/kvm, no guest kernel
+#   workloads   the measuring program natively, on each engine and under QEMU TCG (see workloads.py)
+#   quick       a subset of its rows, in less than three minutes
+#   boot        processor time of a whole boot
+#   memory      resident memory beside the guest's
+# Without a part: all but quick.
 set -eu
 build=$1
 shift
-what=${*:-micro boot memory}
+what=${*:-micro workloads boot memory}
 guest=${XDG_CACHE_HOME:-$HOME/.cache}/userkvm/guest/current
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
@@ -23,24 +29,34 @@ PY
 
 median() { sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
 
-# The same kernel, initrd, parameters and memory on both; from start to power-off.
+# What `userkvm boot --engine` offers for running; lockstep only compares.
+engines() {
+	"$build/userkvm" help boot | sed -n '/--engine NAME/,/^  *-/p' | grep -ow -e interp -e jit | sort -u
+}
+
+# The same kernel, initrd, parameters and memory on all; from start to power-off.
 boot() {
 	params="console=ttyS0 panic=-1 quiet cryptomgr.notests"
 	"$build/userkvm" initrd -o "$tmp/initrd" --run true
 	for i in 1 2 3; do
-		cpu_seconds "$build/userkvm" boot -n none -m 512M -k "$guest/vmlinuz" -i "$tmp/initrd" -p "$params" >>"$tmp/ours"
+		for engine in $(engines); do
+			cpu_seconds "$build/userkvm" boot --engine "$engine" -n none -m 512M -k "$guest/vmlinuz" -i "$tmp/initrd" \
+				-p "$params" >>"$tmp/userkvm-$engine"
+		done
 		for cpu in max max,-erms,-fsrm; do
 			cpu_seconds qemu-system-x86_64 -accel tcg -cpu $cpu -m 512 -nographic -nodefaults -serial stdio -no-reboot \
 				-kernel "$guest/vmlinuz" -initrd "$tmp/initrd" -append "$params" >>"$tmp/tcg-$cpu"
 		done
 	done
-	ours=$(cut -d' ' -f1 "$tmp/ours" | median)
-	echo "boot to a command and power-off, CPU seconds, medians of 3:"
-	printf '  %-34s %6.2f\n' "userkvm, interpreter" "$ours"
-	for cpu in max max,-erms,-fsrm; do
-		tcg=$(cut -d' ' -f1 "$tmp/tcg-$cpu" | median)
-		printf '  %-34s %6.2f  userkvm takes %.2f times as long\n' "QEMU TCG -cpu $cpu" "$tcg" \
-			"$(awk "BEGIN { print $ours / $tcg }")"
+	echo "boot to a command and power-off, CPU seconds, medians of 3; then userkvm's time relative to TCG's:"
+	for engine in $(engines); do
+		ours=$(cut -d' ' -f1 "$tmp/userkvm-$engine" | median)
+		printf '  userkvm %-10s %6.2f' "$engine" "$ours"
+		for cpu in max max,-erms,-fsrm; do
+			tcg=$(cut -d' ' -f1 "$tmp/tcg-$cpu" | median)
+			printf '   TCG %s %.2f: %.2f' "$cpu" "$tcg" "$(awk "BEGIN { print $ours / $tcg }")"
+		done
+		echo
 	done
 }
 
@@ -52,6 +68,8 @@ for w in $what; do
 	echo "== $w"
 	case $w in
 	micro) "$build/tests/bench/bench" ;;
+	workloads) python3 "$(dirname "$0")/workloads.py" "$build" ;;
+	quick) python3 "$(dirname "$0")/workloads.py" "$build" --quick ;;
 	boot) boot ;;
 	memory) memory ;;
 	*) echo "bench: no such part: $w" >&2; exit 2 ;;
