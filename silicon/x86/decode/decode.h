@@ -167,8 +167,9 @@ enum x86_dec_result { X86_DEC_OK, X86_DEC_MORE };
 enum x86_dec_result x86_decode_bytes(struct x86_cpu *cpu, unsigned mode, unsigned code_size,
 				     const u8 *bytes, unsigned n, struct x86_op *op);
 
-/* The instruction table: row of @op, and its linter (NULL or what is wrong). */
+/* The instruction table: row of @op, how many there are, and its linter (NULL or what is wrong). */
 const struct x86_insn_row *x86_insn_row(unsigned row);
+unsigned x86_insn_rows(void);
 const char *x86_insn_table_lint(void);
 
 #endif

@@ -89,6 +89,11 @@ const struct x86_insn_row *x86_insn_row(unsigned row)
 	return &rows[row];
 }
 
+unsigned x86_insn_rows(void)
+{
+	return ARRAY_SIZE(rows);
+}
+
 static bool begins_file(unsigned i)
 {
 	return i == BASE_ROWS || i == SYSTEM_ROWS || i == VMX_ROWS || i == X87_ROWS ||

@@ -11,8 +11,8 @@
  *
  * Host code is 64-bit code always; guest code may be 32 or 64-bit. Encodings that
  * exist for brevity come out of jit_parse() in their general form, so that their
- * registers can be replaced: ADD EAX, imm; INC r32 by 40h+r; XCHG EAX, r; MOV r, imm
- * stays with the register in @rm.
+ * registers can be replaced: ADD EAX, imm; INC r32 by 40h+r; XCHG EAX, r. MOV r, imm
+ * and BSWAP stay as they are, with the register in @rm.
  *
  * What the operands are (GPR or vector, size, read or written, flags) is in struct
  * x86_op: X86_OPND_*, msize, flags_in, flags_out.
@@ -22,8 +22,8 @@
 
 #include "base/types.h"
 
-/* Longer than the longest instruction that jit_encode() can make. */
-#define JIT_MAX_INSN 16
+/* Room that jit_encode() wants at @out: the longest instruction, and what it writes behind it. */
+#define JIT_MAX_INSN 24
 
 /* Opcode maps, numbered as VEX numbers them; the map of one-byte opcodes is 0. */
 enum jit_map { JIT_MAP_1, JIT_MAP_0F, JIT_MAP_0F38, JIT_MAP_0F3A };
@@ -38,7 +38,7 @@ struct jit_insn {
 	u16 flags;		/* JIT_I_* */
 	u8 map, opcode;
 	u8 reg, rm;		/* ModRM; @reg is the opcode extension where the opcode has one; @rm also 3-bit opcode registers */
-	u8 vvvv;		/* VEX.vvvv, 0 if unused (JIT_I_VVVV) */
+	u8 vvvv;		/* VEX.vvvv, 0 if unused */
 	u8 base, index, scale;	/* of the memory operand; @index is a vector register under JIT_I_VSIB */
 	s32 disp;
 	u8 imm_len;		/* bytes of @imm */
@@ -59,8 +59,7 @@ struct jit_insn {
 #define JIT_I_EXT (1u << 11)	/* @reg is an opcode extension */
 #define JIT_I_VSIB (1u << 12)
 #define JIT_I_OPREG (1u << 13)	/* no ModRM, register in the opcode's low bits: @rm */
-#define JIT_I_VVVV (1u << 14)	/* VEX.vvvv is an operand */
-#define JIT_I_ADDR32 (1u << 15)	/* the guest's effective address is 32 bits; never encoded */
+#define JIT_I_ADDR32 (1u << 14)	/* the guest's effective address is 32 bits; never encoded */
 
 /*
  * @bytes, @len: an instruction that x86_decode_bytes() has accepted for @code_size (4 or 8).
@@ -71,7 +70,7 @@ bool jit_parse(const u8 *bytes, unsigned len, unsigned code_size, struct jit_ins
 
 /*
  * Put @in together at @out, JIT_MAX_INSN bytes; returns the length. 0: there is no
- * such encoding: AH..BH beside a register that needs REX, or JIT_RIP out of reach.
+ * such encoding: AH..BH beside a register that needs REX, or a base that is still JIT_RIP.
  */
 unsigned jit_encode(const struct jit_insn *in, u8 *out);
 
@@ -110,11 +109,13 @@ static inline void jit_mem_to_reg(struct jit_insn *in, u8 reg)
  */
 enum jit_class {
 	JIT_CLASS_HANDLER,	/* no: the interpreter's handler, or code of its own */
+	JIT_CLASS_NOP,		/* nothing to emit, whatever the operands */
 	JIT_CLASS_INT,		/* general registers only */
 	JIT_CLASS_VEC,		/* vector registers, perhaps beside general ones (X86_OPND_*) */
 	JIT_CLASS_VEC_ALIGNED,	/* the same; memory operand must be aligned to its size, else #GP(0) */
 };
 struct x86_op;
-enum jit_class jit_classify(const struct x86_op *op);
+/* @in: @op parsed; a prefix that means something to the host only is dropped from it. */
+enum jit_class jit_classify(const struct x86_op *op, struct jit_insn *in);
 
 #endif
