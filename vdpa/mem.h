@@ -46,7 +46,10 @@ int __must_check vdpa_mem_store16(struct vdpa_mem *m, u64 at, u16 v);
  * 0 or -EFAULT. Needs vdpa_mem_init().
  */
 int __must_check vdpa_copy_guarded(void *to, const void *from, size_t len);
-/* Once per process, before the first shared memory: installs the fault handler, chaining. 0 or -errno. */
+/*
+ * Before the first shared memory: installs the fault handler, chaining. Harmless when it is in
+ * place; again after somebody else (cmocka, per test) has taken the signals. 0 or -errno.
+ */
 int vdpa_mem_init(void);
 
 #endif

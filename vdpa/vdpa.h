@@ -4,12 +4,13 @@
  * a device offers to its bus driver. Lives in the hub process; knows neither
  * sockets nor descriptors of clients, except the eventfds handed to it.
  *
- * Locking. The bus has one lock (names, lists, binding). A device has one lock
- * for its configuration; functions here named vdpa_* take what they need. A
- * parent's operation is called with the device's lock held unless it says
+ * Locking. The bus has one lock for names and lists, never held across a call
+ * out of the bus. A device has a lock for its binding and one for its
+ * configuration; functions here named vdpa_* take what they need. A parent's
+ * operation is called with the device's configuration lock held unless it says
  * otherwise, and may block (a VDUSE daemon answers within its time-out).
  * Callbacks into the driver (vq, config) come from any thread, with no lock
- * held. Lock order: bus, device, the parent's own.
+ * held. Lock order: binding, bus, configuration, the parent's own.
  */
 #ifndef VDPA_VDPA_H
 #define VDPA_VDPA_H
@@ -108,13 +109,15 @@ struct vdpa_device {
 	struct vdpa_driver *driver;	/* bound to, or NULL */
 	void *driver_data;
 	char override[32];		/* driver_override; empty = any */
+	pthread_mutex_t bind;		/* held over probe and remove */
+	bool deleting;
 	bool features_valid;
 	unsigned refs;
 };
 
 /*
- * A bus driver. probe: 0 or -errno (the device stays unbound). remove: may block until
- * its last user is gone. Called with the bus lock held for binding only, not in remove's wait.
+ * A bus driver. probe: 0 or -errno (the next driver is asked). remove: may block until its
+ * last user is gone. Both are called with the device's binding lock held and no other.
  */
 struct vdpa_driver {
 	const char *name;
@@ -147,23 +150,36 @@ struct vdpa_mgmtdev {
 	u32 max_vqs;
 	/* Create and register (vdpa_register()) a device of that name. */
 	int (*dev_add)(struct vdpa_mgmtdev *m, const char *name, const struct vdpa_dev_attrs *a);
-	/* Unregister @d (vdpa_unregister()). */
+	/*
+	 * Unregister @d (vdpa_unregister()), which may block. Called once for a device, with no
+	 * lock held; the caller has a reference.
+	 */
 	void (*dev_del)(struct vdpa_mgmtdev *m, struct vdpa_device *d);
 	struct list node;
 };
 
 int vdpa_mgmtdev_register(struct vdpa_mgmtdev *m);	/* -EEXIST: name taken */
 void vdpa_mgmtdev_unregister(struct vdpa_mgmtdev *m);	/* deletes its devices */
+/* Management devices live as long as the process, or their owner knows that nobody looks. */
+struct vdpa_mgmtdev *vdpa_mgmtdev_find(const char *bus, const char *name);	/* @bus NULL: software parent */
 
 /* ---- Bus ---- */
 
-/* Fill in the common fields; ops, name, counts. The object has one reference. */
+/* Fill in the common fields; ops, name, counts. The object has one reference, the caller's. */
 void vdpa_device_init(struct vdpa_device *d, struct vdpa_mgmtdev *m, const struct vdpa_config_ops *ops,
 		      const char *name, u32 nvqs, u32 ngroups, u32 nas);
-/* Put on the bus and bind. -EEXIST: name taken. -EINVAL: groups or address spaces without a map operation. */
+/*
+ * Put on the bus, which takes its own reference, and bind; that no driver takes it is no error.
+ * -EEXIST: name taken. -EINVAL: groups or address spaces without a map operation.
+ */
 int __must_check vdpa_register(struct vdpa_device *d);
 /* Unbind (may block until the driver's users are gone), take off the bus, drop the bus's reference. */
 void vdpa_unregister(struct vdpa_device *d);
+/*
+ * As `vdpa dev del`: through the parent's dev_del, and may block likewise. -ENODEV: no such
+ * device; -EBUSY: somebody else is at it.
+ */
+int vdpa_delete(const char *name);
 struct vdpa_device *vdpa_find(const char *name);	/* with a reference; NULL */
 struct vdpa_device *vdpa_get(struct vdpa_device *d);
 void vdpa_put(struct vdpa_device *d);
@@ -176,7 +192,10 @@ void vdpa_driver_unregister(struct vdpa_driver *drv);
  */
 int vdpa_bind(struct vdpa_device *d, const char *driver);
 
-/* Walk under the bus lock. A non-zero result stops and is returned. */
+/*
+ * Walks; a non-zero result stops and is returned. Devices: over a snapshot, with a reference
+ * each and no lock, so some may be off the bus already. -ENOMEM. Management devices: under the bus lock.
+ */
 int vdpa_for_each(int (*fn)(void *arg, struct vdpa_device *d), void *arg);
 int vdpa_mgmtdev_for_each(int (*fn)(void *arg, struct vdpa_mgmtdev *m), void *arg);
 
