@@ -304,7 +304,7 @@ static void test_starvation(void **state)
 			assert_true(tries < 10000);
 			/* Starved runs stop: each kick gets the next packet out. */
 			kick(f, TX);
-			while (td_wait_used(&f->q[TX], &id, &len, 1))
+			for (bool any = td_wait_used(&f->q[TX], &id, &len, 1); any; any = td_used(&f->q[TX], &id, &len))
 				done++;
 		}
 		while (received(f, &p, &len)) {
