@@ -7,14 +7,19 @@
 #define UAPI_UAPI_PRIV_H
 
 #include "kvm/hv.h"
+#include "vfs/user.h"
 #include "vfs/vfs.h"
 
-/*
- * Copy @len bytes between the client and us. 0, or -EFAULT if the client's part
- * is not mapped (a fault in an ioctl's argument must not be a crash).
- */
-int uapi_read(void *dst, unsigned long user, size_t len);
-int uapi_write(unsigned long user, const void *src, size_t len);
+/* A fault in an ioctl's argument must not be a crash: 0 or -EFAULT. */
+static inline int uapi_read(void *dst, unsigned long user, size_t len)
+{
+	return vfs_user_read(dst, user, len);
+}
+
+static inline int uapi_write(unsigned long user, const void *src, size_t len)
+{
+	return vfs_user_write(user, src, len);
+}
 
 /* The struct at @arg; declares @name in the caller, which must return @r if it is negative. */
 #define UAPI_IN(type, name, arg) \

@@ -34,7 +34,7 @@ struct vdpa_msg {
 	/* Not on the wire as such */
 	int fds[VDPA_MSG_FDS];
 	unsigned nfds;
-	pid_t pid;	/* received by the hub: who sent it */
+	pid_t pid;	/* received on a channel: who sent it */
 };
 
 /* What a file is: argument of VDPA_OP_OPEN, in value. */
@@ -66,7 +66,7 @@ enum {
 int vdpa_msg_send(int sock, const struct vdpa_msg *m);
 /*
  * Waits. 0; -EPIPE: closed; -EPROTO: not a message, nothing is kept of it. Descriptors become the
- * caller's, close-on-exec. pid is set if the socket has SO_PASSCRED.
+ * caller's, close-on-exec.
  */
 int vdpa_msg_recv(int sock, struct vdpa_msg *m);
 void vdpa_msg_close_fds(struct vdpa_msg *m);

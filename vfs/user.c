@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * Client memory. The kernel does the copying, so that an address that is not
+ * A client's memory. The kernel does the copying, so that an address that is not
  * mapped ends in EFAULT; where a sandbox forbids that system call, plain copies
  * have to do.
  */
@@ -10,7 +10,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "uapi/uapi_priv.h"
+#include "vfs/user.h"
 
 static _Atomic bool forbidden;
 
@@ -37,12 +37,12 @@ static int copy(void *ours, unsigned long user, size_t len, bool write)
 	return 0;
 }
 
-int uapi_read(void *dst, unsigned long user, size_t len)
+int vfs_user_read(void *dst, unsigned long user, size_t len)
 {
 	return len ? copy(dst, user, len, false) : 0;
 }
 
-int uapi_write(unsigned long user, const void *src, size_t len)
+int vfs_user_write(unsigned long user, const void *src, size_t len)
 {
 	return len ? copy((void *)(uintptr_t)src, user, len, true) : 0;
 }
