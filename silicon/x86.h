@@ -98,6 +98,21 @@ const struct x86_model *x86_cpu_model(const struct x86_cpu *cpu);
 void x86_cpu_reset(struct x86_cpu *cpu);
 void x86_cpu_init(struct x86_cpu *cpu);
 
+/*
+ * How instructions are executed: one by one by their handlers, or translated to host
+ * code where that is possible. Only speed differs.
+ */
+enum x86_engine { X86_ENGINE_INTERP, X86_ENGINE_JIT };
+/*
+ * A new processor has the engine that the environment names (USERKVM_ENGINE), else the
+ * default of this host. x86_set_engine(): -ENOTSUP where the host cannot, -ENOMEM.
+ * Owner thread, outside of x86_vmenter() and x86_run().
+ */
+int __must_check x86_set_engine(struct x86_cpu *cpu, enum x86_engine e);
+enum x86_engine x86_get_engine(const struct x86_cpu *cpu);
+/* "interp", "jit"; false for another name. */
+bool x86_engine_find(const char *name, enum x86_engine *e);
+
 /* ---- Registers, as root-mode instructions would reach them ---- */
 
 void x86_get_state(struct x86_cpu *cpu, struct x86_state *state);

@@ -5,6 +5,7 @@
  */
 #include "silicon/x86/cpu.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 #include "silicon/x86/cpulist.h"
 #include "silicon/x86/decode/decode.h"
 #include "silicon/x86/flags.h"
+#include "silicon/x86/jit/jit.h"
 #include "silicon/x86/mmu/mem.h"
 #include "silicon/x86/model/model.h"
 #include "silicon/x86/sys/sys.h"
@@ -54,15 +56,35 @@ static void list_del(struct x86_cpu *cpu)
 	pthread_mutex_unlock(&list_lock);
 }
 
+static const char *const engine_name[] = { [X86_ENGINE_INTERP] = "interp", [X86_ENGINE_JIT] = "jit" };
+
+bool x86_engine_find(const char *name, enum x86_engine *e)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(engine_name); i++)
+		if (!strcmp(name, engine_name[i])) {
+			*e = (enum x86_engine)i;
+			return true;
+		}
+	return false;
+}
+
+static enum x86_engine default_engine(void)
+{
+	const char *name = getenv("USERKVM_ENGINE");
+	enum x86_engine e = X86_ENGINE_INTERP;
+
+	if (name && !x86_engine_find(name, &e))
+		log_warn("USERKVM_ENGINE: no engine '%s'", name);
+	return e;
+}
+
 static struct x86_cpu *new_cpu(const struct x86_model *model, u32 apic_id,
 			       const struct x86_bus_ops *bus, void *bus_ctx)
 {
-	size_t size = round_up(sizeof(struct x86_cpu), _Alignof(struct x86_cpu));
-	struct x86_cpu *cpu = aligned_alloc(_Alignof(struct x86_cpu), size);
+	struct x86_cpu *cpu = x86_jit_alloc_cpu();
 
 	if (!cpu)
 		return NULL;
-	memset(cpu, 0, sizeof(*cpu));
 	cpu->apic_id = apic_id;
 	cpu->bus = bus;
 	cpu->bus_ctx = bus_ctx;
@@ -79,7 +101,30 @@ static struct x86_cpu *new_cpu(const struct x86_model *model, u32 apic_id,
 
 struct x86_cpu *x86_cpu_new(const struct x86_model *model, u32 apic_id)
 {
-	return new_cpu(model, apic_id, NULL, NULL);
+	struct x86_cpu *cpu = new_cpu(model, apic_id, NULL, NULL);
+
+	/* Where the host declines, the interpreter stays. */
+	if (cpu && x86_set_engine(cpu, default_engine()))
+		log_info("interpreting: translated code is not possible here");
+	return cpu;
+}
+
+int x86_set_engine(struct x86_cpu *cpu, enum x86_engine e)
+{
+	if (e == x86_get_engine(cpu))
+		return 0;
+	if (e == X86_ENGINE_INTERP) {
+		x86_jit_free(cpu);
+		return 0;
+	}
+	if (!x86_jit_host_ok() || cpu->bus)
+		return -ENOTSUP;
+	return x86_jit_new(cpu);
+}
+
+enum x86_engine x86_get_engine(const struct x86_cpu *cpu)
+{
+	return cpu->jit ? X86_ENGINE_JIT : X86_ENGINE_INTERP;
 }
 
 struct x86_cpu *x86_cpu_new_emul(const struct x86_model *model, u32 apic_id,
@@ -94,10 +139,11 @@ void x86_cpu_free(struct x86_cpu *cpu)
 		return;
 	BUG_ON(atomic_load(&cpu->running));
 	list_del(cpu);
+	x86_jit_free(cpu);
 	x86_decode_free(cpu);
 	if (cpu->mmu)
 		x86_mmu_free(cpu);
-	free(cpu);
+	x86_jit_free_cpu(cpu);
 }
 
 const struct x86_model *x86_cpu_model(const struct x86_cpu *cpu)

@@ -97,6 +97,7 @@ enum x86_event {
 	X86_EV_SMI = 1 << 4,
 	X86_EV_CODE_PAGE = 1 << 5,	/* drop write tags: a page got decoded elsewhere */
 	X86_EV_STOP = 1 << 6,		/* leave x86_run() */
+	X86_EV_JIT = 1 << 8,		/* code that may be translated here was stored to elsewhere */
 	X86_EV_TIMER = 1 << 7,		/* VMX: look at timer, windows, virtual interrupts between blocks */
 };
 /* Own-thread reasons to leave the fast path: bits of cpu->slow. */
@@ -125,6 +126,8 @@ enum x86_activity { X86_ACT_ACTIVE, X86_ACT_HLT, X86_ACT_SHUTDOWN, X86_ACT_WAIT_
 struct x86_op;
 struct x86_block;
 struct x86_decode;	/* decode/: this processor's blocks */
+struct x86_jit;		/* jit/: its translations */
+struct x86_jit_link;
 
 struct x86_cpu {
 	/* ---- hot: every instruction ---- */
@@ -155,6 +158,13 @@ struct x86_cpu {
 	const struct x86_op *op_first;	/* first of its block */
 	u64 insn_count;			/* completed instructions (REP counts one each time it leaves) */
 	u64 insn_limit;			/* X86_SLOW_BUDGET */
+
+	/* ---- translated code: jit/ ---- */
+	struct x86_jit *jit;		/* NULL: interpreted only */
+	struct x86_jit_link *jit_link;	/* the jump by which translated code was left, if it may be linked */
+	u32 jit_left;			/* instructions of the last block that were executed */
+	u16 jit_flags;			/* arithmetic flags, see jit/entry.c */
+	_Atomic u64 tick;		/* jit/ticker.c: host TSC of the next X86_EV_TIMER, 0 = none */
 
 	/* ---- segments, tables, control ---- */
 	struct x86_segment seg[X86_NR_SEGS];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The run loop. Fast: while nothing is pending, block after block of decoded
- * operations, each handler called in turn. Slow: while cpu->events or cpu->slow
+ * The run loop. Fast: while nothing is pending, translated code if there is any, else
+ * block after block of decoded operations, each handler called in turn. Slow: while cpu->events or cpu->slow
  * has a bit, x86_boundary() decides between any two instructions, and they are
  * executed one at a time.
  *
@@ -14,9 +14,9 @@
 #include "silicon/x86/decode/codepage.h"
 #include "silicon/x86/decode/decode.h"
 #include "silicon/x86/fault.h"
+#include "silicon/x86/jit/jit.h"
 #include "silicon/x86/mmu/mem.h"
 #include "silicon/x86/sys/sys.h"
-#include "silicon/x86/vmx/intercept.h"
 #include "silicon/x86/vmx/intercept.h"
 
 #define TIMER_POLL 64		/* blocks between two looks at the VMX-preemption timer */
@@ -67,15 +67,18 @@ static int slow_step(struct x86_cpu *cpu)
 	u32 events = atomic_load(&cpu->events);
 
 	cpu->slow &= ~(u32)X86_SLOW_CODE;
+	cpu->jit_link = NULL;
 	if (events & X86_EV_CODE_PAGE)
 		x86_codepage_serve(cpu);
+	if (events & X86_EV_JIT)
+		x86_jit_serve(cpu);
 	if (events & X86_EV_STOP) {
 		atomic_fetch_and(&cpu->events, ~(u32)X86_EV_STOP);
 		return X86_RUN_STOP;
 	}
 	if (cpu->insn_count >= cpu->insn_limit)
 		return X86_RUN_BUDGET;
-	if (cpu->slow || (events & ~(u32)X86_EV_CODE_PAGE)) {
+	if (cpu->slow || (events & ~(u32)(X86_EV_CODE_PAGE | X86_EV_JIT))) {
 		x86_boundary(cpu);
 		if (cpu->slow & X86_SLOW_HALTED) {
 			if (x86_guest(cpu))
@@ -146,6 +149,10 @@ static __attribute__((noinline)) int loop(struct x86_cpu *cpu)
 			b = NULL;
 			continue;
 		}
+		if (x86_jit_usable(cpu) && x86_jit_run(cpu, cpu->insn_limit == ~0ull)) {
+			b = NULL;
+			continue;
+		}
 		if (likely(b && x86_in_64(cpu)))
 			b = x86_block_follow(cpu, b, &rip);
 		else
@@ -195,6 +202,8 @@ int x86_run_guest(struct x86_cpu *cpu)
 	int r;
 
 	cpu->insn_limit = ~0ull;
+	if (cpu->jit && cpu->vmx.timer_deadline)
+		x86_ticker_arm(cpu, cpu->vmx.timer_deadline);
 	r = run(cpu, true);
 	return r == VM_EXIT ? 0 : r;
 }

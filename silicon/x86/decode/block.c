@@ -12,6 +12,7 @@
 #include "silicon/x86/decode/codepage.h"
 #include "silicon/x86/decode/decode.h"
 #include "silicon/x86/fault.h"
+#include "silicon/x86/jit/jit.h"
 #include "silicon/x86/mmu/mem.h"
 
 #define ARENA_SIZE (24ul << 20)
@@ -92,6 +93,10 @@ void x86_decode_flush(struct x86_cpu *cpu)
 		return;
 	forget_jumps(d);
 	d->fetch_gen++;
+	x86_jit_recheck(cpu);
+	/* Translated code does not look at the generation between two blocks of one page. */
+	if (cpu->op)
+		cpu->slow |= X86_SLOW_CODE;
 }
 
 void x86_decode_recheck(struct x86_cpu *cpu)
@@ -100,6 +105,7 @@ void x86_decode_recheck(struct x86_cpu *cpu)
 
 	forget_jumps(d);
 	d->changed = ++d->stamp;
+	x86_jit_recheck(cpu);
 }
 
 /* ---- Bytes ---- */
@@ -158,6 +164,11 @@ static u8 *block_bytes(struct x86_block *b)
 	return (u8 *)&b->op[b->nr_ops];
 }
 
+const u8 *x86_block_bytes(const struct x86_block *b)
+{
+	return (const u8 *)&b->op[b->nr_ops];
+}
+
 static u8 block_key(const struct x86_cpu *cpu)
 {
 	return (u8)(cpu->mode | cpu->code_size << 4);
@@ -208,6 +219,7 @@ static void drop_all(struct x86_cpu *cpu)
 {
 	struct x86_decode *d = cpu->decode;
 
+	x86_jit_flush(cpu);
 	memset(d->hash, 0, sizeof(d->hash));
 	d->used = 0;
 	if (d->jumps.gen) {
@@ -327,6 +339,13 @@ static bool block_valid(struct x86_cpu *cpu, struct x86_block *b, const struct i
 	return true;
 }
 
+bool x86_block_good(struct x86_cpu *cpu, struct x86_block *b, u64 lin)
+{
+	const struct itlb *e = fetch(cpu, lin);
+
+	return e->spa == (b->spa & PAGE_MASK) && block_valid(cpu, b, e, lin);
+}
+
 struct x86_block *x86_block_find(struct x86_cpu *cpu)
 {
 	struct x86_decode *d = cpu->decode;
@@ -347,6 +366,7 @@ struct x86_block *x86_block_find(struct x86_cpu *cpu)
 			break;
 		*link = b->next;
 		b->seen = DEAD;
+		x86_jit_drop_block(cpu, b);
 		b = NULL;
 		break;
 	}

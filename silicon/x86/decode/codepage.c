@@ -30,11 +30,13 @@
 
 #include "silicon/x86/decode/decode.h"
 #include "silicon/x86/cpulist.h"
+#include "silicon/x86/jit/jit.h"
 #include "silicon/x86/mmu/mem.h"
 
 #define PAGE_BITS 20
 #define GRANULE_BITS 22
 #define UNMARK_STORES 256
+#define UNMARK_STORES_TRANSLATED 65536	/* unmarking costs all translations of the page */
 
 /* MARKING: no new write tags, old ones may exist still. */
 enum { PLAIN, MARKING, MARKED };
@@ -43,8 +45,10 @@ static struct code_page {
 	_Atomic u64 seq;		/* kills in 63:32, stores in 31:0 */
 	_Atomic u32 mark;
 	_Atomic u32 stores;		/* since the last decoding */
+	_Atomic bool translated;	/* some processor may have translations of it */
 } pages[1u << PAGE_BITS];
 static _Atomic u32 granules[1u << GRANULE_BITS];
+static _Atomic bool translated[1u << GRANULE_BITS];	/* never reset: costs speed only */
 static _Atomic u64 handshakes;
 
 static struct code_page *page_of(u64 spa)
@@ -83,9 +87,18 @@ static bool hits_current(const struct x86_cpu *cpu, u64 spa, unsigned len)
 	return spa < b->spa + b->len && b->spa < spa + len;
 }
 
+void x86_codepage_translated(u64 spa, unsigned len)
+{
+	for (u64 a = spa >> X86_GRANULE_SHIFT; a <= (spa + len - 1) >> X86_GRANULE_SHIFT; a++)
+		atomic_store(&translated[a & ((1u << GRANULE_BITS) - 1)], true);
+	atomic_store(&page_of(spa)->translated, true);
+}
+
 void x86_codepage_store(struct x86_cpu *cpu, u64 spa, unsigned len)
 {
 	struct code_page *p = page_of(spa);
+	bool hit = false, page;
+	u32 n_stores;
 
 	if (atomic_load(&p->mark) == PLAIN)
 		return;
@@ -98,11 +111,23 @@ void x86_codepage_store(struct x86_cpu *cpu, u64 spa, unsigned len)
 		if (atomic_compare_exchange_weak(&p->seq, &s, n))
 			break;
 	}
+	for (u64 a = spa >> X86_GRANULE_SHIFT; a <= (spa + len - 1) >> X86_GRANULE_SHIFT; a++)
+		hit |= atomic_load(&translated[a & ((1u << GRANULE_BITS) - 1)]);
+	if (hit)
+		x86_jit_stored(cpu, spa, len, false);
 	if (hits_current(cpu, spa, len))
 		cpu->slow |= X86_SLOW_CODE;
-	if (atomic_fetch_add(&p->stores, 1) + 1 == UNMARK_STORES) {
+	page = atomic_load(&p->translated);
+	n_stores = atomic_fetch_add(&p->stores, 1) + 1;
+	if (n_stores == (page ? UNMARK_STORES_TRANSLATED : UNMARK_STORES)) {
 		atomic_store(&p->mark, PLAIN);
 		atomic_fetch_add(&p->seq, 1ull << 32);
+		if (page) {
+			atomic_store(&p->translated, false);
+			x86_jit_stored(cpu, spa, len, true);
+			if (cpu && cpu->op)
+				cpu->slow |= X86_SLOW_CODE;
+		}
 	}
 }
 

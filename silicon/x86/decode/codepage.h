@@ -26,6 +26,12 @@ void x86_codepage_mark(struct x86_cpu *cpu, u64 spa);
 /* Serve X86_EV_CODE_PAGE: drop write tags and acknowledge. */
 void x86_codepage_serve(struct x86_cpu *cpu);
 
+/*
+ * Bytes of this page have been translated: from here on x86_jit_stored() is called for
+ * stores to them. A store before that shows in the sequence numbers.
+ */
+void x86_codepage_translated(u64 spa, unsigned len);
+
 const _Atomic u64 *x86_codepage_seq(u64 spa);
 u32 x86_codepage_granule(u64 spa);
 bool x86_codepage_marked(u64 spa);

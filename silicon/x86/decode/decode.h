@@ -20,6 +20,7 @@
 #define X86_BLOCK_MAX_BYTES 255		/* so that a block touches at most three granules */
 
 struct x86_block;
+struct x86_jit_trans;
 
 /* Where execution went from a block: valid while the key of the jump cache is the same. */
 struct x86_link {
@@ -40,6 +41,8 @@ struct x86_block {
 	u16 len;			/* in bytes; they are kept behind the ops */
 	u8 key;				/* mode and code size */
 	u8 next_link;			/* the one to replace */
+	u16 runs;			/* times it was interpreted, up to a limit of jit/ */
+	struct x86_jit_trans *trans;	/* translations of it, at different linear addresses */
 	struct x86_link link[2];
 	struct x86_op op[];
 };
@@ -75,6 +78,10 @@ void x86_decode_recheck(struct x86_cpu *cpu);
 
 /* The block at cpu->rip after a miss in the jump cache. Raises fetch faults. */
 struct x86_block *x86_block_find(struct x86_cpu *cpu);
+/* Does memory at @lin, whose translation is known to be good, still hold one-page block @b? */
+bool x86_block_good(struct x86_cpu *cpu, struct x86_block *b, u64 lin);
+/* The bytes it was decoded from, b->len. */
+const u8 *x86_block_bytes(const struct x86_block *b);
 /* The pages of @b were stored to: is it still good? */
 bool x86_block_recheck(struct x86_cpu *cpu, struct x86_block *b);
 

@@ -1,0 +1,431 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The translations of a processor: finding, entering, linking and dropping them.
+ *
+ * Each processor has its own, so nothing here takes a lock and nothing is freed while it
+ * may be executing: a translation that is dropped is unlinked and its entry leads out;
+ * its memory is used again when everything is flushed, which only this processor does,
+ * outside of translated code. The price is that vCPUs translate the same code each.
+ *
+ * Freshness. A jump inside a page goes straight to the target: the page was good when it
+ * was entered, and what could change that (a flush, a store to its code) ends the block.
+ * Every other way into a page compares the page's id in the ITLB table. An id gets there
+ * when x86_block_lookup() has translated the fetch and all of the page's blocks have been
+ * compared as decode.h says; x86_jit_recheck() empties the table.
+ *
+ * Stores of other processors arrive through a process-wide list of recent stores and an
+ * event, see x86_jit_stored(): they are served before any event that was raised after the
+ * store, so an interrupt that announces new code finds the old translations gone.
+ */
+#include "silicon/x86/jit/cache.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/log.h"
+#include "silicon/x86/cpulist.h"
+#include "silicon/x86/decode/codepage.h"
+#include "silicon/x86/flags.h"
+#include "silicon/x86/jit/jit.h"
+
+#define CODE_SIZE (32ul << 20)
+#define ARENA_SIZE (64ul << 20)
+#define HOT 12			/* interpreted so often before translation, if USERKVM_JIT_HOT says nothing */
+#define STORES 256		/* remembered */
+
+/* ---- Memory ---- */
+
+static size_t cpu_size(void)
+{
+	return JIT_TABLES_AT + sizeof(struct jit_tables);
+}
+
+struct x86_cpu *x86_jit_alloc_cpu(void)
+{
+	void *p = mmap(NULL, cpu_size(), PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+void x86_jit_free_cpu(struct x86_cpu *cpu)
+{
+	munmap(cpu, cpu_size());
+}
+
+bool x86_jit_host_ok(void)
+{
+#ifdef __x86_64__
+	return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") &&
+	       __builtin_cpu_supports("bmi") && __builtin_cpu_supports("fma");
+#else
+	return false;
+#endif
+}
+
+static unsigned env(const char *name, unsigned otherwise)
+{
+	const char *s = getenv(name);
+
+	return s ? (unsigned)strtoul(s, NULL, 10) : otherwise;
+}
+
+/* USERKVM_JIT_CACHE: MiB of code, to test what happens when it is full. */
+static size_t code_size(void)
+{
+	unsigned mib = env("USERKVM_JIT_CACHE", 0);
+
+	return mib && mib <= 1024 ? (size_t)mib << 20 : CODE_SIZE;
+}
+
+int x86_jit_new(struct x86_cpu *cpu)
+{
+	struct x86_jit *j = calloc(1, sizeof(*j));
+	int r = -ENOMEM;
+
+	if (!j)
+		return r;
+	j->arena = mmap(NULL, ARENA_SIZE, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (j->arena == MAP_FAILED)
+		goto no_arena;
+	r = jit_code_new(&j->code, code_size());
+	if (r)
+		goto no_code;
+	j->delta = j->code.rx - j->code.rw;
+	j->p = j->code.rw;
+	j->end = j->code.rw + j->code.size;
+	j->next_id = 1;
+	j->chain = true;
+	j->hot = (u16)env("USERKVM_JIT_HOT", HOT);
+	jit_stubs(j);
+	j->base = j->p;
+	cpu->jit = j;
+	return 0;
+no_code:
+	munmap(j->arena, ARENA_SIZE);
+no_arena:
+	free(j);
+	return r;
+}
+
+void x86_jit_free(struct x86_cpu *cpu)
+{
+	struct x86_jit *j = cpu->jit;
+
+	if (!j)
+		return;
+	x86_jit_flush(cpu);
+	cpu->jit = NULL;
+	jit_code_free(&j->code);
+	munmap(j->arena, ARENA_SIZE);
+	free(j);
+}
+
+void *jit_new(struct x86_jit *j, size_t size)
+{
+	void *p = j->arena + j->used;
+
+	size = round_up(size, (size_t)8);
+	if (j->used + size > ARENA_SIZE)
+		return NULL;
+	j->used += size;
+	return memset(p, 0, size);
+}
+
+/* ---- Pages ---- */
+
+static struct jit_page **bucket(struct x86_jit *j, u64 spa)
+{
+	return &j->page[(spa >> PAGE_SHIFT) * 0x9e3779b97f4a7c15ull >> 52];
+}
+
+struct jit_page *jit_page(struct x86_cpu *cpu, u64 lin, u64 spa)
+{
+	struct x86_jit *j = cpu->jit;
+	struct jit_page **list = bucket(j, spa &= PAGE_MASK), *p;
+
+	lin &= PAGE_MASK;
+	for (p = *list; p; p = p->next)
+		if (p->spa == spa && p->lin == lin && p->idx == cpu->mmu_idx)
+			return p;
+	p = jit_new(j, sizeof(*p));
+	if (!p)
+		return NULL;
+	*p = (struct jit_page){ .lin = lin, .spa = spa, .id = j->next_id++, .idx = cpu->mmu_idx, .next = *list };
+	*list = p;
+	return p;
+}
+
+/* ---- Dropping ---- */
+
+static void set_rel32(u8 *at, const u8 *target)
+{
+	s32 rel = (s32)(target - (at + 4));
+
+	memcpy(at, &rel, 4);
+}
+
+static void unlink_block(struct x86_jit_trans *t)
+{
+	for (struct x86_jit_trans **p = &t->block->trans; *p; p = &(*p)->in_block)
+		if (*p == t) {
+			*p = t->in_block;
+			return;
+		}
+	BUG();
+}
+
+static void unlink_page(struct x86_jit_trans *t)
+{
+	for (struct x86_jit_trans **p = &t->page->trans; *p; p = &(*p)->in_page)
+		if (*p == t) {
+			*p = t->in_page;
+			return;
+		}
+	BUG();
+}
+
+static void drop_hash(struct x86_cpu *cpu, const struct x86_jit_trans *t)
+{
+	u64 *tag = &jit_tables(cpu)->tag[t->page->idx][t->lin % JIT_HASH_SIZE];
+
+	if (*tag == ~t->lin)
+		*tag = 0;
+}
+
+static void drop(struct x86_cpu *cpu, struct x86_jit_trans *t)
+{
+	struct x86_jit *j = cpu->jit;
+
+	unlink_block(t);
+	unlink_page(t);
+	drop_hash(cpu, t);
+	for (struct x86_jit_link *l = t->incoming; l; l = l->next) {
+		set_rel32(l->at, l->out);
+		l->to = NULL;
+	}
+	t->incoming = NULL;
+	/* Who still holds its address is led out: JMP over the main entry. */
+	t->code[t->main] = 0xe9;
+	set_rel32(t->code + t->main + 1, t->code + t->self);
+	t->dead = true;
+	j->nr_drop++;
+}
+
+void x86_jit_drop_block(struct x86_cpu *cpu, struct x86_block *b)
+{
+	while (b->trans)
+		drop(cpu, b->trans);
+}
+
+void x86_jit_flush(struct x86_cpu *cpu)
+{
+	struct x86_jit *j = cpu->jit;
+
+	if (!j)
+		return;
+	for (unsigned i = 0; i < JIT_PAGE_HASH; i++)
+		for (struct jit_page *p = j->page[i]; p; p = p->next)
+			for (struct x86_jit_trans *t = p->trans; t; t = t->in_page) {
+				drop_hash(cpu, t);
+				t->block->trans = NULL;
+			}
+	memset(j->page, 0, sizeof(j->page));
+	memset(jit_tables(cpu)->itlb, 0, sizeof(jit_tables(cpu)->itlb));
+	j->used = 0;
+	j->p = j->base;
+	cpu->jit_link = NULL;
+	j->nr_flush++;
+}
+
+void x86_jit_recheck(struct x86_cpu *cpu)
+{
+	if (cpu->jit)
+		memset(jit_tables(cpu)->itlb, 0, sizeof(jit_tables(cpu)->itlb));
+}
+
+/* ---- Stores to code ---- */
+
+static struct { u64 spa; unsigned len; bool page; } stores[STORES];
+static u64 nr_stores;
+static pthread_mutex_t stores_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void drop_range(struct x86_cpu *cpu, u64 spa, unsigned len, bool all)
+{
+	struct x86_jit_trans *next;
+
+	for (struct jit_page *p = *bucket(cpu->jit, spa); p; p = p->next) {
+		if (p->spa != (spa & PAGE_MASK))
+			continue;
+		for (struct x86_jit_trans *t = p->trans; t; t = next) {
+			const struct x86_block *b = t->block;
+
+			next = t->in_page;
+			if (all || (spa < b->spa + b->len && b->spa < spa + len))
+				drop(cpu, t);
+		}
+	}
+}
+
+static void lock_list(struct x86_cpu *self)
+{
+	/* Who holds it may be waiting for this processor to serve a code-page event. */
+	while (!x86_cpu_list_trylock())
+		if (self && atomic_load(&self->events) & X86_EV_CODE_PAGE)
+			x86_codepage_serve(self);
+}
+
+void x86_jit_stored(struct x86_cpu *cpu, u64 spa, unsigned len, bool page)
+{
+	if (cpu && cpu->jit)
+		drop_range(cpu, spa, len, page);
+	pthread_mutex_lock(&stores_lock);
+	stores[nr_stores % STORES].spa = spa;
+	stores[nr_stores % STORES].len = len;
+	stores[nr_stores % STORES].page = page;
+	nr_stores++;
+	pthread_mutex_unlock(&stores_lock);
+	lock_list(cpu);
+	for (struct x86_cpu *c = x86_cpu_list(); c; c = c->next_cpu)
+		if (c != cpu && c->jit)
+			atomic_fetch_or(&c->events, X86_EV_JIT);
+	x86_cpu_list_unlock();
+}
+
+void x86_jit_serve(struct x86_cpu *cpu)
+{
+	struct x86_jit *j = cpu->jit;
+
+	atomic_fetch_and(&cpu->events, ~(u32)X86_EV_JIT);
+	if (!j)
+		return;
+	pthread_mutex_lock(&stores_lock);
+	if (nr_stores - j->seen > STORES)
+		x86_jit_flush(cpu);
+	else
+		for (u64 i = j->seen; i < nr_stores; i++)
+			drop_range(cpu, stores[i % STORES].spa, stores[i % STORES].len,
+				   stores[i % STORES].page);
+	j->seen = nr_stores;
+	pthread_mutex_unlock(&stores_lock);
+}
+
+/* ---- Finding ---- */
+
+/* Compare what the page has and let its id into the ITLB. */
+static void validate(struct x86_cpu *cpu, struct jit_page *p)
+{
+	u32 *id = &jit_tables(cpu)->itlb[p->idx][jit_itlb_index(p->lin)];
+	struct x86_jit_trans *next;
+
+	if (*id == p->id)
+		return;
+	for (struct x86_jit_trans *t = p->trans; t; t = next) {
+		next = t->in_page;
+		if (!x86_block_good(cpu, t->block, t->lin))
+			drop(cpu, t);
+	}
+	*id = p->id;
+}
+
+static struct x86_jit_trans *find(struct x86_cpu *cpu)
+{
+	struct x86_jit *j = cpu->jit;
+	struct jit_tables *tb = jit_tables(cpu);
+	u64 rip = cpu->rip;
+	unsigned slot = rip % JIT_HASH_SIZE;
+	struct x86_jit_trans *t;
+	struct x86_block *b;
+
+	if (tb->tag[cpu->mmu_idx][slot] == ~rip) {
+		t = *(struct x86_jit_trans **)(tb->code[cpu->mmu_idx][slot] - 8);
+		if (tb->itlb[cpu->mmu_idx][jit_itlb_index(rip)] == t->page->id)
+			return t;
+	}
+	b = x86_block_lookup(cpu);
+	if (b->spa2 != ~0ull)
+		return NULL;
+	for (t = b->trans; t; t = t->in_block)
+		if (t->lin == rip && t->page->idx == cpu->mmu_idx)
+			break;
+	if (t) {
+		validate(cpu, t->page);
+		if (t->dead)
+			return NULL;
+	} else {
+		if (b->runs < j->hot) {
+			b->runs++;
+			return NULL;
+		}
+		t = jit_translate(cpu, b, rip);
+		if (!t)
+			return NULL;
+		validate(cpu, t->page);
+		if (t->dead)
+			return NULL;
+		j->nr_trans++;
+	}
+	if (j->chain) {
+		tb->tag[cpu->mmu_idx][slot] = ~rip;
+		tb->code[cpu->mmu_idx][slot] = (u64)t->code + (u64)j->delta;
+	}
+	return t;
+}
+
+/* The jump that led out of translated code may go straight to @to from now on. */
+static void link_to(struct x86_cpu *cpu, struct x86_jit_link *l, struct x86_jit_trans *to)
+{
+	if (l->to || l->rip != to->lin || l->from->page->idx != to->page->idx || l->from->dead)
+		return;
+	set_rel32(l->at, to->code + (l->from->page == to->page ? to->main : 0));
+	l->to = to;
+	l->next = to->incoming;
+	to->incoming = l;
+}
+
+bool x86_jit_run(struct x86_cpu *cpu, bool chain)
+{
+	struct x86_jit *j = cpu->jit;
+	struct x86_jit_link *l;
+	struct x86_jit_trans *t;
+
+	if (unlikely(j->chain != chain)) {
+		x86_jit_flush(cpu);
+		j->chain = chain;
+	}
+	t = find(cpu);
+	l = cpu->jit_link;
+	cpu->jit_link = NULL;
+	if (!t)
+		return false;
+	if (l && chain)
+		link_to(cpu, l, t);
+	jit_enter(cpu, t);
+	return true;
+}
+
+u64 x86_jit_fault_pc(struct x86_cpu *cpu, u64 pc)
+{
+	struct x86_jit *j = cpu->jit;
+	u64 at = pc - (u64)j->delta;
+
+	if (at < (u64)j->base || at >= (u64)j->p)
+		return 0;
+	for (unsigned i = 0; i < JIT_PAGE_HASH; i++)
+		for (struct jit_page *p = j->page[i]; p; p = p->next)
+			for (struct x86_jit_trans *t = p->trans; t; t = t->in_page) {
+				u64 off = at - (u64)t->code;
+
+				if (off >= t->size)
+					continue;
+				for (unsigned k = 0; k < t->nr_access; k++)
+					if (off >= t->access[k].begin && off < t->access[k].end)
+						return (u64)t->code + (u64)j->delta + t->access[k].slow;
+				return 0;
+			}
+	return 0;
+}

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One processor's translations: who knows what about a piece of code.
+ *
+ *	page		(linear page, physical page, TLB index): its translations are good
+ *			whenever the ITLB word of its linear page holds its id
+ *	translation	of one block at one linear address
+ *	link		a jump from one translation to another, or to its exit
+ */
+#ifndef SILICON_X86_JIT_CACHE_H
+#define SILICON_X86_JIT_CACHE_H
+
+#include "silicon/jit/code.h"
+#include "silicon/x86/decode/decode.h"
+#include "silicon/x86/jit/jit_priv.h"
+
+struct jit_page {
+	u64 lin, spa;		/* of the pages */
+	u32 id;			/* never 0 */
+	u8 idx;			/* enum x86_mmu_idx */
+	struct jit_page *next;	/* same hash bucket: by @spa */
+	struct x86_jit_trans *trans;
+};
+
+struct x86_jit_link {
+	u8 *at;			/* rel32, in writable memory */
+	u8 *out;		/* where it leads without a translation, in writable memory */
+	u64 rip;
+	struct x86_jit_trans *from, *to;
+	struct x86_jit_link *next;	/* to the same translation */
+};
+
+struct x86_jit_trans {
+	struct x86_block *block;
+	struct jit_page *page;
+	struct x86_jit_trans *in_block, *in_page;	/* lists */
+	struct x86_jit_link *incoming;
+	u64 lin;
+	u8 *code;		/* writable address of the checked entry */
+	u32 main;		/* offsets of the main entry, of the exit to its own address, of the end */
+	u32 self, size;
+	u16 nr_access;
+	bool dead;
+	struct jit_access *access;
+	u8 off[];		/* of each instruction, from @lin */
+};
+
+/* Tables behind struct x86_cpu, reached from RBP. */
+#define JIT_HASH_SIZE 65536u	/* by RIP bits 15:0 */
+#define JIT_ITLB_SIZE 512u
+struct jit_tables {
+	u64 tag[X86_NR_MMU_IDX][JIT_HASH_SIZE];		/* ~RIP; 0 = none */
+	u64 code[X86_NR_MMU_IDX][JIT_HASH_SIZE];	/* checked entry */
+	u32 itlb[X86_NR_MMU_IDX][JIT_ITLB_SIZE];	/* id of struct jit_page, 0 = none */
+};
+#define JIT_TABLES_AT ((sizeof(struct x86_cpu) + PAGE_SIZE - 1) & PAGE_MASK)
+#define JIT_TABLE(field) ((s32)(JIT_TABLES_AT + offsetof(struct jit_tables, field)))
+
+static inline struct jit_tables *jit_tables(struct x86_cpu *cpu)
+{
+	return (struct jit_tables *)((u8 *)cpu + JIT_TABLES_AT);
+}
+
+static inline unsigned jit_itlb_index(u64 lin)
+{
+	return (unsigned)(lin >> PAGE_SHIFT ^ lin >> 21) % JIT_ITLB_SIZE;
+}
+
+#define JIT_PAGE_HASH 4096u
+
+struct x86_jit {
+	struct jit_code code;
+	s64 delta;		/* code.rx - code.rw */
+	u8 *base, *p, *end;	/* writable: after the stubs, next free, end */
+	u64 enter, exit, exit_link, call;	/* stubs */
+	u8 *arena;		/* pages, translations and links */
+	size_t used;
+	struct jit_page *page[JIT_PAGE_HASH];
+	u32 next_id;
+	u16 hot;		/* a block is interpreted so often before it is translated */
+	u64 seen;		/* stores noticed, of the process-wide list */
+	bool chain;		/* translations are linked; else each is left at its end */
+	u64 nr_trans, nr_flush, nr_drop;
+	struct x86_jit_tr tr;	/* scratch of the translator */
+};
+
+/* Emit the shared stubs. entry.c */
+void jit_stubs(struct x86_jit *j);
+
+/* Make a translation of @b at @lin; NULL: not possible. translate.c */
+struct x86_jit_trans *jit_translate(struct x86_cpu *cpu, struct x86_block *b, u64 lin);
+
+/* Arena memory, 8-byte aligned, zeroed; NULL if there is none left. cache.c */
+void *jit_new(struct x86_jit *j, size_t size);
+/* The page record of (@lin, @spa) in the present mode. */
+struct jit_page *jit_page(struct x86_cpu *cpu, u64 lin, u64 spa);
+
+/* Execute @t, and what it leads to, until it leaves. entry.c */
+void jit_enter(struct x86_cpu *cpu, struct x86_jit_trans *t);
+/* C side of the call stub: execute instruction @nr of @t by its handler. True: leave. entry.c */
+u64 jit_call_c(struct x86_cpu *cpu, struct x86_jit_trans *t, u64 nr);
+
+#endif

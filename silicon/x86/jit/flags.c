@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The guest's arithmetic flags inside a block. Memory operands need EFLAGS for their
+ * check. What the guest has there is then computed again from the registers of the
+ * instruction that made it, if these are still there; else it has been kept in
+ * cpu->jit_flags. Both are exact, so that a fault finds the right RFLAGS.
+ */
+#include "silicon/x86/jit/jit_priv.h"
+
+/* ---- Computing again: RAX is clobbered ---- */
+
+/* RAX := guest register as it was for the instruction that made the flags. */
+static void operand(struct x86_jit_tr *t, unsigned r, s32 moved)
+{
+	int home = jit_home(r);
+
+	if (home < 0) {
+		jit_load(&t->a, JIT_RAX, jit_gpr(r), 8);
+		if (moved)
+			jit_lea(&t->a, JIT_RAX, jit_at(JIT_RAX, -moved), 8);
+	} else {
+		jit_lea(&t->a, JIT_RAX, jit_at((unsigned)home, -moved), 8);
+	}
+}
+
+static void alu(struct x86_jit_tr *t, enum jit_alu f, unsigned host)
+{
+	const struct jit_flags *fl = &t->flags;
+
+	if (fl->b == JIT_NO_REG)
+		jit_alu_ri(&t->a, f, host, fl->imm, fl->size);
+	else if (jit_home(fl->b) >= 0)
+		jit_alu_rr(&t->a, f, host, (unsigned)jit_home(fl->b), fl->size);
+	else
+		jit_alu_rm(&t->a, f, host, jit_gpr(fl->b), fl->size);
+}
+
+static void test(struct x86_jit_tr *t, unsigned host)
+{
+	const struct jit_flags *fl = &t->flags;
+	unsigned op = fl->size == 1 ? 0x84 : 0x85;
+
+	if (fl->b == JIT_NO_REG) {
+		jit_op_rr(&t->a, fl->size == 1 ? 0xf6 : 0xf7, 0, host, fl->size);
+		for (unsigned i = 0; i < (fl->size > 4 ? 4 : fl->size); i++)
+			jit_8(&t->a, (u32)fl->imm >> 8 * i & 0xff);
+	} else if (fl->b == fl->a) {
+		jit_op_rr(&t->a, op, host, host, fl->size);
+	} else if (jit_home(fl->b) >= 0) {
+		jit_op_rr(&t->a, op, (unsigned)jit_home(fl->b), host, fl->size);
+	} else {
+		jit_op_rm(&t->a, op, host, jit_gpr(fl->b), fl->size);
+	}
+}
+
+static void compute(struct x86_jit_tr *t)
+{
+	const struct jit_flags *f = &t->flags;
+	unsigned host = JIT_RAX;
+	unsigned neg = f->size == 1 ? 0xf6 : 0xf7;
+
+	/* Only CMP and TEST leave their operand alone. */
+	if ((f->again == JIT_AGAIN_CMP || f->again == JIT_AGAIN_TEST) && !f->moved && jit_home(f->a) >= 0)
+		host = (unsigned)jit_home(f->a);
+	else
+		operand(t, f->a, f->moved);
+	switch (f->again) {
+	case JIT_AGAIN_CMP:
+		alu(t, JIT_CMP, host);
+		break;
+	case JIT_AGAIN_TEST:
+		test(t, host);
+		break;
+	case JIT_AGAIN_ADD:
+		alu(t, JIT_SUB, host);
+		alu(t, JIT_ADD, host);
+		break;
+	case JIT_AGAIN_SUB:
+		alu(t, JIT_ADD, host);
+		alu(t, JIT_SUB, host);
+		break;
+	case JIT_AGAIN_NEG:
+		jit_op_rr(&t->a, neg, 3, host, f->size);
+		jit_op_rr(&t->a, neg, 3, host, f->size);
+		break;
+	case JIT_AGAIN_NONE:
+		break;
+	}
+}
+
+/* ---- The state ---- */
+
+void jit_flags_read(struct x86_jit_tr *t)
+{
+	if (t->flags.where == JIT_FL_SAVED)
+		jit_asm_load_flags(&t->a);
+	else if (t->flags.where == JIT_FL_AGAIN)
+		compute(t);
+	t->flags.where = JIT_FL_LIVE;
+}
+
+void jit_flags_save(struct x86_jit_tr *t)
+{
+	if (t->flags.where == JIT_FL_SAVED)
+		return;
+	jit_flags_read(t);
+	jit_asm_save_flags(&t->a);
+	t->flags = (struct jit_flags){ .where = JIT_FL_SAVED };
+}
+
+void jit_flags_lost(struct x86_jit_tr *t)
+{
+	if (t->flags.where != JIT_FL_LIVE)
+		return;
+	if (t->flags.again == JIT_AGAIN_NONE)
+		jit_flags_save(t);
+	else
+		t->flags.where = JIT_FL_AGAIN;
+}
+
+void jit_flags_set(struct x86_jit_tr *t)
+{
+	t->flags = (struct jit_flags){ .where = JIT_FL_LIVE, .again = JIT_AGAIN_NONE };
+}
+
+void jit_flags_dead(struct x86_jit_tr *t)
+{
+	t->flags = (struct jit_flags){ .where = JIT_FL_LIVE, .again = JIT_AGAIN_NONE };
+}
+
+static bool depends(const struct jit_flags *f, unsigned r)
+{
+	return f->again != JIT_AGAIN_NONE && (f->a == r || (f->b == r && f->b != JIT_NO_REG));
+}
+
+void jit_writes(struct x86_jit_tr *t, unsigned r)
+{
+	struct jit_flags *f = &t->flags;
+
+	if (f->where == JIT_FL_SAVED || !depends(f, r))
+		return;
+	jit_flags_read(t);
+	f->again = JIT_AGAIN_NONE;
+}
+
+void jit_moves(struct x86_jit_tr *t, unsigned r, s32 by)
+{
+	struct jit_flags *f = &t->flags;
+
+	if (f->where == JIT_FL_SAVED || !depends(f, r))
+		return;
+	if (f->a == r && f->b != r)
+		f->moved += by;
+	else
+		jit_writes(t, r);
+}

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Translating one block: what the emitters of the instruction families share.
+ *
+ * Registers of translated code, the same in every block, so that blocks are chained
+ * without any fix-up:
+ *
+ *	rbp		struct x86_cpu *
+ *	rsp		host stack, 16-byte aligned
+ *	rax, rcx	scratch inside one guest instruction
+ *	the others	twelve guest registers, see jit_home(); the rest live in cpu->gpr[]
+ *	EFLAGS		the guest's arithmetic flags at every block boundary
+ *
+ * Inside a block the flags are in EFLAGS, in cpu->jit_flags, or can be computed
+ * again from registers (struct jit_flags): memory operands cost flags.
+ *
+ * An emitter emits one guest instruction, in this order, or returns false before it
+ * has emitted anything:
+ *
+ *	jit_mem(...)		each memory operand: RCX = its host address. From here
+ *				on to the end of the instruction a host fault re-executes
+ *				the instruction in the interpreter, so nothing of the guest
+ *				may change before the access.
+ *	jit_flags_read(t)	if flags are read or some survive: they are in EFLAGS now
+ *	jit_flags_lost(t)	if the host code that follows changes flags that the guest
+ *				instruction does not: they are somewhere else now
+ *	jit_writes(t, r)	for each guest register that changes
+ *	jit_use(t, r, scratch)	host register with guest register r: r's home, or scratch
+ *	... host code ...
+ *	jit_def(t, r, host)	guest register r is what @host holds: stored if that is not its home
+ *	jit_flags_set(t)	the host code has set EFLAGS as the guest instruction does
+ *
+ * jit_mem(), jit_writes() and jit_flags_*() clobber RAX (and jit_mem() RCX), so they come
+ * before jit_use() into a scratch register.
+ */
+#ifndef SILICON_X86_JIT_JIT_PRIV_H
+#define SILICON_X86_JIT_JIT_PRIV_H
+
+#include "silicon/x86/cpu.h"
+#include "silicon/x86/decode/decode.h"
+#include "silicon/x86/jit/asm.h"
+#include "silicon/x86/jit/rewrite.h"
+#include "silicon/x86/op.h"
+
+/* Where the arithmetic flags of the guest are while a block is emitted. */
+struct jit_flags {
+	enum { JIT_FL_LIVE, JIT_FL_SAVED, JIT_FL_AGAIN } where;
+	/* How to compute them again; NONE: only by having kept them. */
+	enum { JIT_AGAIN_NONE, JIT_AGAIN_ADD, JIT_AGAIN_SUB, JIT_AGAIN_CMP, JIT_AGAIN_TEST, JIT_AGAIN_NEG } again;
+	u8 size;
+	u8 a;			/* guest register: the result, of CMP and TEST the first operand */
+	u8 b;			/* guest register, or JIT_NO_REG: @imm */
+	s32 imm;
+	s32 moved;		/* what has been added to @a since */
+};
+
+#define JIT_MAX_COLD 160
+
+/* Code behind the block. */
+struct jit_cold {
+	enum jit_cold_kind { JIT_COLD_SLOW, JIT_COLD_EXIT } kind;
+	u8 *from;		/* rel32 of the jump that leads here */
+	u8 *back;		/* SLOW: the next instruction; NULL: there is none in this block */
+	struct jit_flags before, after;
+	u16 nr;			/* index of the instruction */
+	u64 rip;		/* EXIT: where to */
+};
+
+/* Host faults from @begin to @end go on at @slow, the slow path of the instruction. */
+struct jit_access {
+	u32 begin, end, slow;	/* offsets from the start of the translation */
+	u16 nr;			/* index of the instruction */
+};
+
+struct x86_jit_tr {
+	struct jit_asm a;	/* first: t is passed on as &t->a */
+	struct x86_cpu *cpu;
+	struct x86_block *block;
+	u64 lin;		/* of the block */
+	u8 *start;		/* of the code */
+	u8 *self[2];		/* jumps of the two entries to the way out */
+	const u8 *bytes;	/* of the present instruction */
+	const struct x86_op *op;
+	struct jit_insn in;	/* its encoding, if @parsed */
+	bool parsed;
+	unsigned nr;		/* its index */
+	u64 rip, next_rip;
+	struct jit_flags flags;
+	bool ended;		/* an emitter has emitted all ways out of the block */
+	struct jit_cold cold[JIT_MAX_COLD];
+	unsigned nr_cold, first_cold;	/* @first_cold: of the present instruction */
+	struct jit_access access[JIT_MAX_COLD];
+	unsigned nr_access, first_access;
+};
+
+/* Emits t->op, or returns false with nothing emitted. */
+typedef bool jit_emit_fn(struct x86_jit_tr *t);
+
+/* The families, tried in the order of the table in translate.c. */
+jit_emit_fn jit_emit_branch, jit_emit_int;
+
+/* ---- Registers ---- */
+
+/* Host register of guest register @r (0..15), or -1: it lives in cpu->gpr[]. */
+int jit_home(unsigned r);
+
+static inline struct jit_mem jit_gpr(unsigned r)
+{
+	return jit_at(JIT_RBP, (s32)(offsetof(struct x86_cpu, gpr) + r * 8));
+}
+
+#define JIT_FIELD(f) jit_at(JIT_RBP, (s32)offsetof(struct x86_cpu, f))
+
+unsigned jit_use(struct x86_jit_tr *t, unsigned r, unsigned scratch);
+void jit_writes(struct x86_jit_tr *t, unsigned r);
+void jit_def(struct x86_jit_tr *t, unsigned r, unsigned host);
+/* As jit_writes(), when @by is added to all of guest register @r by code that changes no flag. */
+void jit_moves(struct x86_jit_tr *t, unsigned r, s32 by);
+
+/* ---- Flags ---- */
+
+/* EFLAGS from and to cpu->jit_flags; RAX is clobbered. */
+void jit_asm_load_flags(struct jit_asm *a);
+void jit_asm_save_flags(struct jit_asm *a);
+
+void jit_flags_read(struct x86_jit_tr *t);
+void jit_flags_lost(struct x86_jit_tr *t);
+/* They are in cpu->jit_flags now. */
+void jit_flags_save(struct x86_jit_tr *t);
+/* All flags or some have been set. The caller may then say in t->flags how to compute them again. */
+void jit_flags_set(struct x86_jit_tr *t);
+/* The instruction is about to set all flags and can fault no more: what they were does not matter. */
+void jit_flags_dead(struct x86_jit_tr *t);
+
+/* ---- Memory ---- */
+
+/*
+ * RCX := host address of the memory operand of t->op, @size bytes, for reading or
+ * (also) writing. Anything but a plain hit re-executes the instruction in the
+ * interpreter. RAX is free afterwards.
+ */
+void jit_mem(struct x86_jit_tr *t, unsigned size, bool write);
+/* The same for linear address [guest register @r + @disp] with segment rules of @seg. */
+void jit_mem_at(struct x86_jit_tr *t, unsigned seg, unsigned r, s32 disp, unsigned size, bool write);
+/* RCX := effective address of the memory operand, without segment base. No flag changes. */
+void jit_ea(struct x86_jit_tr *t);
+
+/* A jump to the interpreter's handler for the whole instruction; nothing of the guest has changed yet. */
+void jit_slow_jcc(struct x86_jit_tr *t, unsigned cc);
+void jit_slow_jmp(struct x86_jit_tr *t);
+
+/* ---- Ways out ---- */
+
+/* The jump whose rel32 is at @from leaves the block for @rip; flags are in EFLAGS there. */
+void jit_exit(struct x86_jit_tr *t, u8 *from, u64 rip);
+struct jit_cold *jit_cold(struct x86_jit_tr *t, enum jit_cold_kind kind, u8 *from);
+
+/* ---- The whole instruction by its handler ---- */
+
+void jit_call_handler(struct x86_jit_tr *t);
+
+/* ---- Rewriting ---- */
+
+/* Encode @in, whose registers are host registers. */
+void jit_put(struct x86_jit_tr *t, const struct jit_insn *in);
+
+#endif

@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One block to host code:
+ *
+ *	trans	.quad struct x86_jit_trans *
+ *	checked: mov ecx, [ITLB word of its page]; lea ecx, [rcx - id]; jrcxz main; jmp self
+ *	main:	mov rcx, [events and slow]; jrcxz body; jmp self
+ *	body:	the instructions
+ *	self:	rip := this block; leave
+ *	cold:	slow paths and exits
+ *
+ * Entries change no flag. What each instruction becomes is the emitters' affair; what
+ * they do not know is executed by its handler.
+ */
+#include <string.h>
+
+#include "base/log.h"
+#include "silicon/x86/decode/codepage.h"
+#include "silicon/x86/jit/cache.h"
+#include "silicon/x86/jit/jit.h"
+
+/* Room that one instruction or one piece of cold code may need at most. */
+#define ROOM 512
+
+static jit_emit_fn *const emitters[] = {
+	jit_emit_branch,
+};
+
+int jit_home(unsigned r)
+{
+	static const s8 home[X86_NR_GPRS] = {
+		[X86_RAX] = JIT_R12, [X86_RCX] = JIT_R13, [X86_RDX] = JIT_RDX, [X86_RBX] = JIT_RBX,
+		[X86_RSP] = JIT_R14, [X86_RBP] = JIT_R15, [X86_RSI] = JIT_RSI, [X86_RDI] = JIT_RDI,
+		[X86_R8] = JIT_R8, [X86_R9] = JIT_R9, [X86_R10] = JIT_R10, [X86_R11] = JIT_R11,
+		[X86_R12] = -1, [X86_R13] = -1, [X86_R14] = -1, [X86_R15] = -1,
+	};
+
+	return home[r];
+}
+
+unsigned jit_use(struct x86_jit_tr *t, unsigned r, unsigned scratch)
+{
+	int h = jit_home(r);
+
+	if (h >= 0)
+		return (unsigned)h;
+	jit_load(&t->a, scratch, jit_gpr(r), 8);
+	return scratch;
+}
+
+void jit_def(struct x86_jit_tr *t, unsigned r, unsigned host)
+{
+	int h = jit_home(r);
+
+	if (h < 0)
+		jit_store(&t->a, host, jit_gpr(r), 8);
+	else if ((unsigned)h != host)
+		jit_mov_rr(&t->a, (unsigned)h, host);
+}
+
+void jit_put(struct x86_jit_tr *t, const struct jit_insn *in)
+{
+	unsigned n;
+
+	jit_room(&t->a);
+	n = jit_encode(in, t->a.p);
+	BUG_ON(!n);
+	t->a.p += n;
+}
+
+/* ---- Cold code ---- */
+
+struct jit_cold *jit_cold(struct x86_jit_tr *t, enum jit_cold_kind kind, u8 *from)
+{
+	struct jit_cold *c;
+
+	/* The translation fails then; what is emitted until it is noticed does not matter. */
+	if (t->nr_cold == JIT_MAX_COLD) {
+		t->a.full = true;
+		t->nr_cold--;
+	}
+	c = &t->cold[t->nr_cold++];
+	*c = (struct jit_cold){ .kind = kind, .from = from, .nr = (u16)t->nr, .before = t->flags };
+	return c;
+}
+
+void jit_exit(struct x86_jit_tr *t, u8 *from, u64 rip)
+{
+	jit_cold(t, JIT_COLD_EXIT, from)->rip = rip;
+}
+
+void jit_slow_jcc(struct x86_jit_tr *t, unsigned cc)
+{
+	jit_cold(t, JIT_COLD_SLOW, jit_jcc(&t->a, cc));
+}
+
+void jit_slow_jmp(struct x86_jit_tr *t)
+{
+	jit_cold(t, JIT_COLD_SLOW, jit_jmp(&t->a));
+}
+
+static void call_stub(struct x86_jit_tr *t, unsigned nr)
+{
+	s32 rel;
+
+	/* mov rax, [rip + ...]: the word in front of the code */
+	jit_room(&t->a);
+	jit_8(&t->a, 0x48);
+	jit_8(&t->a, 0x8b);
+	jit_8(&t->a, 0x05);
+	rel = (s32)(t->start - 8 - (t->a.p + 4));
+	jit_32(&t->a, (u32)rel);
+	jit_mov_imm(&t->a, JIT_RCX, nr);
+	jit_call_to(&t->a, t->cpu->jit->call);
+}
+
+void jit_call_handler(struct x86_jit_tr *t)
+{
+	jit_flags_save(t);
+	call_stub(t, t->nr);
+	/* The handler may have written any register; it has dealt with the flags. */
+	t->flags = (struct jit_flags){ .where = JIT_FL_SAVED };
+	if (t->op->flags & X86_OP_END)
+		t->ended = true;
+}
+
+/* The handler executes the whole instruction, then back to the next one. */
+static void cold_slow(struct x86_jit_tr *t, struct jit_cold *c)
+{
+	struct jit_flags after = c->after;
+
+	t->flags = c->before;
+	jit_flags_save(t);
+	call_stub(t, c->nr);
+	if (after.where == JIT_FL_LIVE)
+		jit_asm_load_flags(&t->a);
+	if (c->back)
+		jit_jmp_to(&t->a, (u64)c->back + (u64)t->a.delta);
+}
+
+static void cold_exit(struct x86_jit_tr *t, const struct jit_cold *c, struct x86_jit_trans *tr)
+{
+	struct x86_jit_link *l = jit_new(t->cpu->jit, sizeof(*l));
+
+	if (!l) {
+		t->a.full = true;
+		return;
+	}
+	*l = (struct x86_jit_link){ .at = c->from, .out = t->a.p, .rip = c->rip, .from = tr };
+	jit_mov_imm(&t->a, JIT_RAX, (u64)l);
+	jit_jmp_to(&t->a, t->cpu->jit->exit_link);
+}
+
+static void emit_cold(struct x86_jit_tr *t, struct x86_jit_trans *tr)
+{
+	for (unsigned i = 0; i < t->nr_cold && !t->a.full; i++) {
+		struct jit_cold *c = &t->cold[i];
+
+		jit_bind(&t->a, c->from);
+		if (c->kind == JIT_COLD_EXIT) {
+			cold_exit(t, c, tr);
+			continue;
+		}
+		for (unsigned k = 0; k < t->nr_access; k++)
+			if (t->access[k].nr == c->nr)
+				t->access[k].slow = (u32)(t->a.p - t->start);
+		cold_slow(t, c);
+	}
+}
+
+/* ---- The block ---- */
+
+static void entries(struct x86_jit_tr *t, struct x86_jit_trans *tr)
+{
+	struct jit_asm *a = &t->a;
+	unsigned idx = tr->page->idx;
+	u8 *skip;
+
+	jit_load(a, JIT_RCX, jit_at(JIT_RBP, JIT_TABLE(itlb[idx][jit_itlb_index(t->lin)])), 4);
+	jit_lea(a, JIT_RCX, jit_at(JIT_RCX, -(s32)tr->page->id), 4);
+	skip = jit_jrcxz(a);
+	t->self[0] = jit_jmp(a);
+	jit_bind8(a, skip);
+	tr->main = (u32)(a->p - t->start);
+	jit_load(a, JIT_RCX, JIT_FIELD(events), 8);
+	skip = jit_jrcxz(a);
+	t->self[1] = jit_jmp(a);
+	jit_bind8(a, skip);
+}
+
+static void self_exit(struct x86_jit_tr *t, struct x86_jit_trans *tr)
+{
+	tr->self = (u32)(t->a.p - t->start);
+	jit_bind(&t->a, t->self[0]);
+	jit_bind(&t->a, t->self[1]);
+	jit_mov_imm(&t->a, JIT_RAX, t->lin);
+	jit_store(&t->a, JIT_RAX, JIT_FIELD(rip), 8);
+	jit_store_imm(&t->a, JIT_FIELD(jit_left), 0, 4);
+	jit_jmp_to(&t->a, t->cpu->jit->exit);
+}
+
+static void emit_op(struct x86_jit_tr *t)
+{
+	t->first_cold = t->nr_cold;
+	t->first_access = t->nr_access;
+	t->parsed = jit_parse(t->bytes, t->op->len, 8, &t->in);
+	for (unsigned i = 0; ; i++) {
+		if (i == ARRAY_SIZE(emitters)) {
+			jit_call_handler(t);
+			break;
+		}
+		if (emitters[i](t))
+			break;
+	}
+	for (unsigned i = t->first_cold; i < t->nr_cold; i++) {
+		if (t->cold[i].kind != JIT_COLD_SLOW)
+			continue;
+		t->cold[i].after = t->flags;
+		t->cold[i].back = t->ended ? NULL : t->a.p;
+	}
+	for (unsigned i = t->first_access; i < t->nr_access; i++)
+		t->access[i].end = (u32)(t->a.p - t->start);
+}
+
+static void body(struct x86_jit_tr *t, struct x86_jit_trans *tr)
+{
+	const struct x86_block *b = t->block;
+
+	t->rip = t->lin;
+	t->bytes = x86_block_bytes(b);
+	for (t->nr = 0; t->nr < b->nr_ops && !t->a.full; t->nr++) {
+		t->op = &b->op[t->nr];
+		t->next_rip = t->rip + t->op->len;
+		tr->off[t->nr] = (u8)(t->rip - t->lin);
+		emit_op(t);
+		t->rip = t->next_rip;
+		t->bytes += t->op->len;
+	}
+	if (!t->ended) {
+		jit_flags_read(t);
+		jit_exit(t, jit_jmp(&t->a), t->rip);
+	}
+}
+
+static struct x86_jit_trans *translate(struct x86_cpu *cpu, struct x86_block *b, u64 lin)
+{
+	struct x86_jit *j = cpu->jit;
+	struct x86_jit_tr *t = &j->tr;
+	struct x86_jit_trans *tr = jit_new(j, sizeof(*tr) + b->nr_ops);
+	struct jit_page *page = jit_page(cpu, lin, b->spa);
+
+	if (!tr || !page || j->end - j->p < 4 * ROOM)
+		return NULL;
+	t->a = (struct jit_asm){ .p = j->p, .end = j->end - ROOM, .delta = j->delta };
+	t->cpu = cpu;
+	t->block = b;
+	t->lin = lin;
+	t->ended = false;
+	t->nr_cold = t->nr_access = 0;
+	t->flags = (struct jit_flags){ .where = JIT_FL_LIVE };
+	while (((u64)t->a.p + 8) & 15)
+		jit_8(&t->a, 0xcc);
+	jit_64(&t->a, (u64)tr);
+	t->start = t->a.p;
+	tr->page = page;
+	tr->block = b;
+	tr->lin = lin;
+	tr->code = t->start;
+	entries(t, tr);
+	body(t, tr);
+	self_exit(t, tr);
+	emit_cold(t, tr);
+	tr->access = jit_new(j, t->nr_access * sizeof(*tr->access));
+	if (t->a.full || !tr->access)
+		return NULL;
+	tr->nr_access = (u16)t->nr_access;
+	memcpy(tr->access, t->access, t->nr_access * sizeof(*tr->access));
+	tr->size = (u32)(t->a.p - t->start);
+	j->p = t->a.p;
+	return tr;
+}
+
+struct x86_jit_trans *jit_translate(struct x86_cpu *cpu, struct x86_block *b, u64 lin)
+{
+	struct x86_jit_trans *tr = translate(cpu, b, lin);
+
+	if (!tr) {
+		x86_jit_flush(cpu);
+		tr = translate(cpu, b, lin);
+		if (!tr) {
+			/* Larger than the whole cache. */
+				b->runs = 0;
+			return NULL;
+		}
+	}
+	/* In this order: a store that comes after the mark is told to us, one before it has made the block stale. */
+	x86_codepage_translated(b->spa, b->len);
+	if (!x86_block_fresh(cpu, b))
+		return NULL;
+	tr->in_block = b->trans;
+	b->trans = tr;
+	tr->in_page = tr->page->trans;
+	tr->page->trans = tr;
+	return tr;
+}
