@@ -13,11 +13,7 @@
 
 #include "tests/diff/diff.h"
 #include "tests/diff/forms.h"
-
-struct diff_gen {
-	struct diff_rng rng;
-	ZydisDecoder dec64, dec32;
-};
+#include "tests/diff/gen.h"
 
 static u8 pool[1 << 17];
 
@@ -79,7 +75,7 @@ static unsigned put_modrm(struct diff_rng *r, u8 *p)
 	return n;
 }
 
-static unsigned legacy_bytes(struct diff_rng *r, bool bits32, u8 *p)
+unsigned diff_legacy_bytes(struct diff_rng *r, bool bits32, u8 *p)
 {
 	static const u8 prefixes[] = { 0x66, 0xf2, 0xf3, 0xf0, 0x67, 0x2e, 0x3e, 0x26, 0x36 };
 	unsigned n = 0, map = diff_below(r, 8);
@@ -101,7 +97,7 @@ static unsigned legacy_bytes(struct diff_rng *r, bool bits32, u8 *p)
 	return n + put_modrm(r, p + n);
 }
 
-static unsigned vex_bytes(struct diff_rng *r, bool bits32, u8 *p)
+unsigned diff_vex_bytes(struct diff_rng *r, bool bits32, u8 *p)
 {
 	unsigned n = 0;
 	u8 a = (u8)diff_rand(r), b = (u8)diff_rand(r);
@@ -122,7 +118,7 @@ static unsigned vex_bytes(struct diff_rng *r, bool bits32, u8 *p)
 
 /* ---- States ---- */
 
-static u64 rand_int(struct diff_rng *r)
+u64 diff_rand_int(struct diff_rng *r)
 {
 	static const u64 edge[] = {
 		0, 1, 2, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff, 0x7fffffff, 0x80000000, 0xffffffff,
@@ -159,13 +155,12 @@ static void rand_f80(struct diff_rng *r, u8 out[10])
 	memcpy(out + 8, &exp, 2);
 }
 
-static void rand_state(struct diff_rng *r, struct diff_case *c, const ZydisDecodedInstruction *in)
+void diff_rand_state(struct diff_rng *r, struct diff_case *c, bool x87)
 {
 	struct diff_state *s = &c->in;
-	bool x87 = in->meta.isa_ext == ZYDIS_ISA_EXT_X87 || in->meta.isa_ext == ZYDIS_ISA_EXT_MMX;
 
 	for (int i = 0; i < 16; i++)
-		s->gpr[i] = rand_int(r);
+		s->gpr[i] = diff_rand_int(r);
 	if (c->bits32)
 		for (int i = 0; i < 16; i++)
 			s->gpr[i] = i < 8 ? (u32)s->gpr[i] : 0;
@@ -347,54 +342,15 @@ bool diff_gen_next(struct diff_gen *g, struct diff_case *c)
 	c->bits32 = diff_below(r, 8) == 0;
 	dec = c->bits32 ? &g->dec32 : &g->dec64;
 	if (diff_below(r, 3) == 0)
-		vex_bytes(r, c->bits32, bytes);
+		diff_vex_bytes(r, c->bits32, bytes);
 	else
-		legacy_bytes(r, c->bits32, bytes);
+		diff_legacy_bytes(r, c->bits32, bytes);
 	if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(dec, bytes, 15, &in, ops)))
 		return false;
 	if (!diff_form_allowed(&in, ops, c->bits32))
 		return false;
 	memcpy(c->code, bytes, in.length);
 	c->len = in.length;
-	rand_state(r, c, &in);
+	diff_rand_state(r, c, in.meta.isa_ext == ZYDIS_ISA_EXT_X87 || in.meta.isa_ext == ZYDIS_ISA_EXT_MMX);
 	return aim(r, c, &in, ops);
-}
-
-static bool decode(const struct diff_case *c, ZydisDecodedInstruction *in, ZydisDecodedOperand *ops)
-{
-	ZydisDecoder dec;
-
-	ZydisDecoderInit(&dec, c->bits32 ? ZYDIS_MACHINE_MODE_LONG_COMPAT_32 : ZYDIS_MACHINE_MODE_LONG_64,
-			 c->bits32 ? ZYDIS_STACK_WIDTH_32 : ZYDIS_STACK_WIDTH_64);
-	return ZYAN_SUCCESS(ZydisDecoderDecodeFull(&dec, c->code, c->len, in, ops));
-}
-
-u16 diff_mnemonic(const struct diff_case *c)
-{
-	ZydisDecodedInstruction in;
-	ZydisDecodedOperand ops[ZYDIS_MAX_OPERAND_COUNT];
-
-	return decode(c, &in, ops) ? in.mnemonic : ZYDIS_MNEMONIC_INVALID;
-}
-
-void diff_disas(const struct diff_case *c, char *buf, size_t len)
-{
-	ZydisDecodedInstruction in;
-	ZydisDecodedOperand ops[ZYDIS_MAX_OPERAND_COUNT];
-	ZydisFormatter f;
-
-	if (!decode(c, &in, ops)) {
-		snprintf(buf, len, "(undecodable)");
-		return;
-	}
-	ZydisFormatterInit(&f, ZYDIS_FORMATTER_STYLE_INTEL);
-	ZydisFormatterFormatInstruction(&f, &in, ops, in.operand_count_visible, buf, len, c->in.rip, NULL);
-}
-
-u64 diff_undefined_flags(const struct diff_case *c)
-{
-	ZydisDecodedInstruction in;
-	ZydisDecodedOperand ops[ZYDIS_MAX_OPERAND_COUNT];
-
-	return decode(c, &in, ops) ? diff_form_undefined(&in) : 0;
 }

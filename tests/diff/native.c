@@ -165,6 +165,6 @@ void diff_native_run(const struct diff_case *c, struct diff_result *r)
 	res = r;
 	phase = ENTER;
 	__asm__ volatile("int3" ::: "memory");
-	memset((void *)c->in.rip, 0xcc, 32);
+	memset((void *)c->in.rip, 0xcc, c->len + 16u);
 	memcpy(r->data, data_pages, DIFF_DATA_SIZE);
 }

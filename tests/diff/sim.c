@@ -13,6 +13,7 @@
 
 #define KERNEL 0x40000000ul	/* linear address of the tables and the CPL-0 stack */
 #define KPAGES 8
+#define MAX_INSNS 100000	/* of a case: far more than any has */
 #define GDT_OFF 0x0
 #define TSS_OFF 0x200
 #define IDT_OFF 0x1000
@@ -25,7 +26,7 @@
 #define SEL_CS64 0x30
 #define SEL_TSS 0x40
 
-static struct x86_cpu *cpu;
+static struct x86_cpu *cpus[DIFF_NR_ENGINES];
 static u8 *kernel, *code, *data;
 static u64 *pml4;
 
@@ -84,14 +85,11 @@ static void build_tables(void)
 	}
 }
 
-int diff_sim_init(const char *model)
+/* One memory for all engines. */
+static void build_memory(void)
 {
-	const struct x86_model *m = x86_model_find(model);
 	u8 *ro;
 
-	cpu = m ? x86_cpu_new(m, 0) : NULL;
-	if (!cpu)
-		return -1;
 	pml4 = pages(1);
 	kernel = pages(KPAGES);
 	code = pages(2);
@@ -107,7 +105,16 @@ int diff_sim_init(const char *model)
 	map(DIFF_RO, ro, 5);
 	memset(code, 0xcc, 2 * PAGE_SIZE);
 	build_tables();
-	return 0;
+}
+
+int diff_sim_init(const char *model, enum diff_engine engine)
+{
+	const struct x86_model *m = x86_model_find(model);
+
+	if (!pml4)
+		build_memory();
+	cpus[engine] = m && engine == DIFF_INTERP ? x86_cpu_new(m, engine) : NULL;
+	return cpus[engine] ? 0 : -1;
 }
 
 static void seg(struct x86_state *s, enum x86_seg n, u16 sel, u32 ar)
@@ -115,7 +122,7 @@ static void seg(struct x86_state *s, enum x86_seg n, u16 sel, u32 ar)
 	s->seg[n] = (struct x86_segment){ .limit = 0xffffffff, .ar = ar, .sel = sel };
 }
 
-static void load(const struct diff_case *c)
+static void load(struct x86_cpu *cpu, const struct diff_case *c)
 {
 	struct x86_state s = { 0 };
 	u8 area[4096] __attribute__((aligned(64))) = { 0 };
@@ -162,8 +169,9 @@ static void load(const struct diff_case *c)
 		abort();
 }
 
-int diff_sim_run(const struct diff_case *c, struct diff_result *r)
+int diff_sim_run(enum diff_engine engine, const struct diff_case *c, struct diff_result *r)
 {
+	struct x86_cpu *cpu = cpus[engine];
 	struct x86_state s;
 	u8 area[4096] __attribute__((aligned(64)));
 	u64 frame[6], bv;
@@ -173,8 +181,8 @@ int diff_sim_run(const struct diff_case *c, struct diff_result *r)
 	diff_fill(c->data_seed, data, DIFF_DATA_SIZE);
 	memcpy(code + (c->in.rip - DIFF_CODE), c->code, c->len);
 	memset(code + (c->in.rip - DIFF_CODE) + c->len, 0xcc, 16);
-	load(c);
-	if (x86_run(cpu, 1000) != X86_RUN_HALT)
+	load(cpu, c);
+	if (x86_run(cpu, MAX_INSNS) != X86_RUN_HALT)
 		return -1;
 	x86_get_state(cpu, &s);
 	if (s.rip < KERNEL + STUB_OFF || s.rip > KERNEL + STUB_OFF + 255 * 16 + 1)
@@ -192,7 +200,7 @@ int diff_sim_run(const struct diff_case *c, struct diff_result *r)
 		r->error = (u32)bv;
 	}
 	r->cr2 = r->vector == 14 ? s.cr2 : 0;
-	memset(code + (c->in.rip - DIFF_CODE), 0xcc, 32);
+	memset(code + (c->in.rip - DIFF_CODE), 0xcc, c->len + 16u);
 
 	x86_xsave_area(cpu, area, 7);
 	memcpy(&bv, area + 512, 8);
