@@ -339,7 +339,7 @@ static void trap39_cpuid(void **state)
 	assert_int_equal(a[0], 0x1f);
 	x86_cpuid(m.cpu, 1, 0, a);
 	assert_int_equal(a[0], 0x806f8);
-	assert_int_equal(a[2], 0x77fa3223);
+	assert_int_equal(a[2], 0x77fa322b);
 	assert_int_equal(a[3], 0x1f8bfbff);
 	x86_cpuid(m.cpu, 7, 0, a);
 	assert_int_equal(a[1], 0x219c27eb);
@@ -407,7 +407,7 @@ static void trap39_cpuid(void **state)
 	assert_int_equal(a[0] | a[1] | a[2] | a[3], 0);
 	x86_cpuid(m.cpu, 1, 0, a);
 	assert_int_equal(a[0], 0xa10f11);
-	assert_int_equal(a[2], 0x76fa3203);
+	assert_int_equal(a[2], 0x76fa320b);
 	assert_int_equal(a[3], 0x178bfbff);
 	x86_cpuid(m.cpu, 0x80000001, 0, a);
 	assert_false(a[2] & 4);		/* SVM */
@@ -435,7 +435,8 @@ static void privileged_instructions_at_cpl3(void **state)
 		{ { 0x0f, 0x00, 0xd0 }, X86_GP }, { { 0x0f, 0x01, 0xf0 }, X86_GP },
 		{ { 0x0f, 0x23, 0xc0 }, X86_GP }, { { 0x0f, 0x22, 0xd8 }, X86_GP },
 		{ { 0x0f, 0x33 }, X86_GP }, { { 0x0f, 0x01, 0xca }, X86_UD }, { { 0x0f, 0x01, 0xcb }, X86_UD },
-		{ { 0x0f, 0x01, 0xc8 }, X86_UD }, { { 0x0f, 0xaa }, X86_UD }, { { 0x0f, 0x37 }, X86_UD },
+		{ { 0x0f, 0x01, 0xc8 }, X86_UD }, { { 0x0f, 0x01, 0xc9 }, X86_UD },
+		{ { 0x0f, 0xaa }, X86_UD }, { { 0x0f, 0x37 }, X86_UD },
 		{ { 0x0f, 0x01, 0xee }, X86_UD },	/* rdpkru without CR4.PKE */
 	};
 
@@ -564,6 +565,32 @@ static void tlb_instructions(void **state)
 	machine_stop(&m);
 }
 
+static void monitor_and_mwait(void **state)
+{
+	static const struct { u8 code[5]; u64 rax, rcx; unsigned cpl; int vector; } rows[] = {
+		{ { 0x0f, 0x01, 0xc8, 0xf4 }, DATA_AT, 0, 0, -1 },
+		{ { 0x0f, 0x01, 0xc8, 0xf4 }, DATA_AT, 1, 0, X86_GP },
+		{ { 0x0f, 0x01, 0xc8, 0xf4 }, 0x900000000000, 0, 0, X86_GP },
+		{ { 0x67, 0x0f, 0x01, 0xc8, 0xf4 }, BIT(40) | DATA_AT, 0, 0, -1 },
+		{ { 0x0f, 0x01, 0xc8, 0xf4 }, DATA_AT, 0, 3, X86_UD },
+		{ { 0x0f, 0x01, 0xc9, 0xf4 }, 0, 0, 0, -1 },
+		{ { 0x0f, 0x01, 0xc9, 0xf4 }, 0, 1, 0, -1 },
+		{ { 0x0f, 0x01, 0xc9, 0xf4 }, 0, 2, 0, X86_GP },
+		{ { 0x0f, 0x01, 0xc9, 0xf4 }, 0, 0, 3, X86_UD },
+	};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct machine m;
+
+		machine_start(&m, "intel", LONG64, rows[i].cpl);
+		m.cpu->gpr[X86_RAX] = rows[i].rax;
+		m.cpu->gpr[X86_RCX] = rows[i].rcx;
+		machine_code(&m, rows[i].code, 5);
+		assert_int_equal(machine_run(&m, 10), rows[i].vector);
+		machine_stop(&m);
+	}
+}
+
 static void protection_keys(void **state)
 {
 	struct machine m;
@@ -600,6 +627,7 @@ int main(void)
 		cmocka_unit_test(interrupt_flag_and_its_virtual_one),
 		cmocka_unit_test(tsc_and_pid),
 		cmocka_unit_test(tlb_instructions),
+		cmocka_unit_test(monitor_and_mwait),
 		cmocka_unit_test(protection_keys),
 	};
 

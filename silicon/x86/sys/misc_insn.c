@@ -131,6 +131,34 @@ static void op_pause(struct x86_cpu *cpu, const struct x86_op *op)
 	__builtin_ia32_pause();
 }
 
+/*
+ * SDM "MONITOR", "MWAIT": CPL > 0 is #UD. The monitored line is translated like a
+ * load. Nothing is armed, and MWAIT ends at once, which the manual allows.
+ */
+static void op_monitor(struct x86_cpu *cpu, const struct x86_op *op)
+{
+	u64 ea = cpu->gpr[X86_RAX];
+
+	if (cpu->cpl)
+		x86_ud(cpu);
+	x86_icpt(cpu, op, X86_ICPT_MONITOR);
+	if ((u32)cpu->gpr[X86_RCX])
+		x86_gp0(cpu);
+	ea = op->asize == 8 ? ea : op->asize == 4 ? (u32)ea : (u16)ea;
+	x86_probe_read(cpu, op->seg, x86_lin_read(cpu, op->seg, ea, 1), 1);
+}
+
+static void op_mwait(struct x86_cpu *cpu, const struct x86_op *op)
+{
+	if (cpu->cpl)
+		x86_ud(cpu);
+	x86_icpt(cpu, op, X86_ICPT_MWAIT);
+	/* Bit 0, masked interrupts as break events, is the one extension of leaf 5. */
+	if (cpu->gpr[X86_RCX] & ~1ull)
+		x86_gp0(cpu);
+	__builtin_ia32_pause();
+}
+
 /* Simulated caches are always coherent: nothing to write back or to lose. */
 static void op_wbinvd(struct x86_cpu *cpu, const struct x86_op *op)
 {
@@ -145,7 +173,9 @@ static void op_invd(struct x86_cpu *cpu, const struct x86_op *op)
 }
 
 x86_fn *x86_sel_hlt(const struct x86_dec *d, struct x86_op *op) { return op_hlt; }
+x86_fn *x86_sel_monitor(const struct x86_dec *d, struct x86_op *op) { return op_monitor; }
 x86_fn *x86_sel_pause(const struct x86_dec *d, struct x86_op *op) { return op_pause; }
+x86_fn *x86_sel_mwait(const struct x86_dec *d, struct x86_op *op) { return op_mwait; }
 x86_fn *x86_sel_wbinvd(const struct x86_dec *d, struct x86_op *op) { return op_wbinvd; }
 x86_fn *x86_sel_invd(const struct x86_dec *d, struct x86_op *op) { return op_invd; }
 
