@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <unistd.h>
 
@@ -24,10 +25,26 @@ int shim_ioctl(int fd, unsigned long req, ...) SHIM_EXPORT(ioctl);
 int shim_ioctl(int fd, unsigned long req, ...)
 {
 	void *arg = ARG(req);
+	int type, state, ret;
 
 	shim_resolve();
-	return vfs_is_file(fd) ? shim_ret(vfs_ioctl(fd, req, (unsigned long)arg)) :
-				 shim_real_ioctl(fd, req, arg);
+	if (!vfs_is_file(fd))
+		return shim_real_ioctl(fd, req, arg);
+	/*
+	 * A thread that is cancelled asynchronously would leave locks of ours behind: as
+	 * in a system call, cancellation waits until the call returns. By way of the
+	 * deferred kind, since glibc 2.36 forgets the thread's result when enabling or
+	 * turning to the asynchronous one finds a request.
+	 */
+	pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, &type);
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+	ret = shim_ret(vfs_ioctl(fd, req, (unsigned long)arg));
+	pthread_setcancelstate(state, NULL);
+	if (unlikely(type == PTHREAD_CANCEL_ASYNCHRONOUS)) {
+		pthread_testcancel();
+		pthread_setcanceltype(type, NULL);
+	}
+	return ret;
 }
 
 int shim_close(int fd) SHIM_EXPORT(close);

@@ -4,6 +4,7 @@
 #define SHIM_REAL_H
 
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/stat.h>

@@ -74,3 +74,16 @@ int shim_pthread_sigmask(int how, const sigset_t *set, sigset_t *old)
 	shim_resolve();
 	return shim_real_pthread_sigmask(how, keep_faults_open(how, set, &copy), old);
 }
+
+/* libc tells the thread by a signal of its own that nobody can catch, and KVM_RUN must end. */
+int shim_pthread_cancel(pthread_t thread) SHIM_EXPORT(pthread_cancel);
+int shim_pthread_cancel(pthread_t thread)
+{
+	int ret;
+
+	shim_resolve();
+	ret = shim_real_pthread_cancel(thread);
+	if (ret == 0)
+		vfs_kick_thread(thread);
+	return ret;
+}

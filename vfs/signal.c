@@ -10,9 +10,11 @@
  */
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <string.h>
 
+#include "base/list.h"
 #include "vfs/vfs.h"
 
 /*
@@ -30,11 +32,95 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static bool (*_Atomic fault_filter)(int sig, siginfo_t *info, void *context);
 
-static _Thread_local const struct vfs_kick *_Atomic thread_kick;
+/*
+ * A thread that has had a hook. While another thread calls the hook, BUSY stands in
+ * its place: the owner may not go on before that is over, since the hook is its own
+ * memory.
+ */
+struct kicked_thread {
+	struct list link;
+	pthread_t thread;
+	const struct vfs_kick *_Atomic kick;
+	bool listed;
+};
+static const struct vfs_kick busy;
+#define BUSY (&busy)
+static _Thread_local struct kicked_thread this_thread;
+static struct list threads = LIST_INIT(threads);
+static pthread_mutex_t threads_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_key_t unlist_key;
+
+static void unlist(void *arg)
+{
+	struct kicked_thread *t = arg;
+
+	pthread_mutex_lock(&threads_lock);
+	list_del(&t->link);
+	t->listed = false;
+	pthread_mutex_unlock(&threads_lock);
+}
+
+static void threads_before_fork(void) { pthread_mutex_lock(&threads_lock); }
+static void threads_in_parent(void) { pthread_mutex_unlock(&threads_lock); }
+
+/* Of the threads only this one exists in the child. */
+static void threads_in_child(void)
+{
+	list_init(&threads);
+	if (this_thread.listed)
+		list_add_tail(&this_thread.link, &threads);
+	pthread_mutex_unlock(&threads_lock);
+}
+
+static void threads_init(void)
+{
+	pthread_key_create(&unlist_key, unlist);
+	pthread_atfork(threads_before_fork, threads_in_parent, threads_in_child);
+}
+
+static void list_this_thread(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, threads_init);
+	this_thread.thread = pthread_self();
+	pthread_mutex_lock(&threads_lock);
+	list_add_tail(&this_thread.link, &threads);
+	this_thread.listed = true;
+	pthread_mutex_unlock(&threads_lock);
+	pthread_setspecific(unlist_key, &this_thread);
+}
 
 const struct vfs_kick *vfs_set_kick(const struct vfs_kick *k)
 {
-	return atomic_exchange(&thread_kick, k);
+	const struct vfs_kick *old = atomic_load(&this_thread.kick);
+
+	if (unlikely(!this_thread.listed))
+		list_this_thread();
+	while (old == BUSY || !atomic_compare_exchange_weak(&this_thread.kick, &old, k)) {
+		sched_yield();
+		old = atomic_load(&this_thread.kick);
+	}
+	return old;
+}
+
+void vfs_kick_thread(pthread_t thread)
+{
+	struct list *p;
+
+	pthread_mutex_lock(&threads_lock);
+	list_for_each(p, &threads) {
+		struct kicked_thread *t = list_entry(p, struct kicked_thread, link);
+		const struct vfs_kick *k;
+
+		if (!pthread_equal(t->thread, thread))
+			continue;
+		k = atomic_exchange(&t->kick, BUSY);
+		if (k)
+			k->fn(k->arg);
+		atomic_store(&t->kick, k);
+	}
+	pthread_mutex_unlock(&threads_lock);
 }
 
 void vfs_set_fault_filter(bool (*fn)(int sig, siginfo_t *info, void *context))
@@ -85,7 +171,7 @@ static void call_guarded(struct action *a, const struct sigaction *act, int sig,
 static void on_signal(int sig, siginfo_t *info, void *uc)
 {
 	bool (*filter)(int sig, siginfo_t *info, void *context) = atomic_load(&fault_filter);
-	const struct vfs_kick *k = atomic_load(&thread_kick);
+	const struct vfs_kick *k = atomic_load(&this_thread.kick);
 	struct action *a = &actions[sig];
 	struct sigaction act;
 	int saved_errno = errno;
@@ -93,7 +179,8 @@ static void on_signal(int sig, siginfo_t *info, void *uc)
 
 	if (a->guarded && filter && filter(sig, info, uc))
 		return;
-	if (k)
+	/* BUSY: another thread is about to make the same call. */
+	if (k && k != BUSY)
 		k->fn(k->arg);
 	do {
 		seq = atomic_load(&a->seq);

@@ -15,6 +15,7 @@
 #ifndef VFS_VFS_H
 #define VFS_VFS_H
 
+#include <pthread.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/types.h>
@@ -149,5 +150,10 @@ struct vfs_kick {
 };
 /* Set (or with NULL clear) this thread's hook; returns the previous one. */
 const struct vfs_kick *vfs_set_kick(const struct vfs_kick *k);
+/*
+ * Call @thread's hook, as a signal that it catches would; nothing if it has none. For requests that
+ * reach a thread through a signal of libc's own, as pthread_cancel() does. Not from signal handlers.
+ */
+void vfs_kick_thread(pthread_t thread);
 
 #endif

@@ -232,6 +232,22 @@ static int kicks, handled;
 static void kick_fn(void *arg) { kicks += *(int *)arg; }
 static void handler(int sig) { handled = handled * 10 + kicks; }
 
+static void kicks_of_another_thread(void **state)
+{
+	int by = 2;
+	struct vfs_kick k = { kick_fn, &by };
+
+	kicks = 0;
+	vfs_kick_thread(pthread_self());
+	assert_int_equal(kicks, 0);
+	vfs_set_kick(&k);
+	vfs_kick_thread(pthread_self());
+	assert_int_equal(kicks, 2);
+	assert_ptr_equal(vfs_set_kick(NULL), &k);
+	vfs_kick_thread(pthread_self());
+	assert_int_equal(kicks, 2);
+}
+
 static void signal_kicks_before_handler(void **state)
 {
 	struct sigaction act = { .sa_handler = handler }, old;
@@ -342,6 +358,7 @@ int main(void)
 		cmocka_unit_test(forked_child_gets_eio),
 		cmocka_unit_test(notifier_hears_munmap),
 		cmocka_unit_test(signal_kicks_before_handler),
+		cmocka_unit_test(kicks_of_another_thread),
 		cmocka_unit_test(guarded_signal),
 		cmocka_unit_test(close_races_with_ioctl),
 	};

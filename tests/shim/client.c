@@ -338,6 +338,39 @@ static void kicks_plain(void **state)
 	kick_test(PLAIN, code_halt, sizeof(code_halt), KICKS);
 }
 
+static void *run_until_cancelled(void *arg)
+{
+	struct vm *vm = arg;
+
+	pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
+	ioctl(vm->vcpu, KVM_RUN, 0);
+	return NULL;
+}
+
+/* A thread that is cancelled in the guest or in a halt goes, and leaves a vCPU that works. */
+static void cancelled_in_the_guest(void **state)
+{
+	static const struct { const unsigned char *code; size_t len; } rows[] = {
+		{ code_spin, sizeof(code_spin) }, { code_halt, sizeof(code_halt) },
+	};
+
+	for (unsigned i = 0; i < 2; i++) {
+		struct kvm_regs regs;
+		pthread_t t;
+		void *result;
+		struct vm vm;
+
+		assert_int_equal(vm_new(&vm, rows[i].code, rows[i].len), 0);
+		pthread_create(&t, NULL, run_until_cancelled, &vm);
+		usleep(20000);
+		assert_int_equal(pthread_cancel(t), 0);
+		pthread_join(t, &result);
+		assert_ptr_equal(result, PTHREAD_CANCELED);
+		assert_int_equal(ioctl(vm.vcpu, KVM_GET_REGS, &regs), 0);
+		vm_free(&vm);
+	}
+}
+
 static void *kick_later(void *arg)
 {
 	usleep(300000);
@@ -505,6 +538,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(kicks_immediate_exit),
 		cmocka_unit_test(kicks_kvm_mask),
 		cmocka_unit_test(kicks_plain),
+		cmocka_unit_test(cancelled_in_the_guest),
 		cmocka_unit_test(halted_vcpu_sleeps),
 		cmocka_unit_test(client_faults_and_ours),
 		cmocka_unit_test(default_fault_still_kills),
