@@ -22,11 +22,11 @@
 
 static struct hv_memslots *array_new(u32 n)
 {
-	struct hv_memslots *s = calloc(1, sizeof(*s) + 2 * n * sizeof(s->slot[0]));
+	struct hv_memslots *s = malloc(sizeof(*s) + 2 * n * sizeof(s->slot[0]));
 
 	if (!s)
 		return NULL;
-	s->n = n;
+	*s = (struct hv_memslots){ .n = n };
 	s->by_gfn = s->slot;
 	s->by_id = s->slot + n;
 	return s;
@@ -120,36 +120,48 @@ struct hv_memslot *hv_slots_find_id(const struct hv_memslots *s, u32 id)
 	return lo < s->n && s->by_id[lo]->id == id ? s->by_id[lo] : NULL;
 }
 
-static int cmp_gfn(const void *a, const void *b)
+/* First place of @list whose slot comes behind @slot, by frame or by id. */
+static u32 place(struct hv_memslot *const *list, u32 n, const struct hv_memslot *slot, bool by_id)
 {
-	u64 x = (*(struct hv_memslot *const *)a)->gfn, y = (*(struct hv_memslot *const *)b)->gfn;
+	u32 lo = 0, hi = n;
 
-	return x < y ? -1 : x > y;
+	while (lo < hi) {
+		u32 mid = (lo + hi) / 2;
+
+		if (by_id ? list[mid]->id <= slot->id : list[mid]->gfn <= slot->gfn)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
 }
 
-static int cmp_id(const void *a, const void *b)
+/* @n slots of @from without @old (may be NULL), and @new (may be NULL) where it belongs. */
+static void copy_with(struct hv_memslot **to, struct hv_memslot *const *from, u32 n,
+		      const struct hv_memslot *old, struct hv_memslot *new, bool by_id)
 {
-	u32 x = (*(struct hv_memslot *const *)a)->id, y = (*(struct hv_memslot *const *)b)->id;
+	u32 gap = old ? place(from, n, old, by_id) - 1 : n, at;
 
-	return x < y ? -1 : x > y;
+	memcpy(to, from, gap * sizeof(*to));
+	if (old)
+		memcpy(to + gap, from + gap + 1, (--n - gap) * sizeof(*to));
+	if (!new)
+		return;
+	at = place(to, n, new, by_id);
+	memmove(to + at + 1, to + at, (n - at) * sizeof(*to));
+	to[at] = new;
 }
 
 /* The array with @old (may be NULL) replaced by @new (may be NULL). */
-static struct hv_memslots *array_with(const struct hv_memslots *s, struct hv_memslot *old, struct hv_memslot *new)
+static struct hv_memslots *array_with(const struct hv_memslots *s, const struct hv_memslot *old,
+				      struct hv_memslot *new)
 {
 	struct hv_memslots *a = array_new(s->n - !!old + !!new);
-	u32 n = 0;
 
 	if (!a)
 		return NULL;
-	for (u32 i = 0; i < s->n; i++)
-		if (s->by_gfn[i] != old)
-			a->by_gfn[n++] = s->by_gfn[i];
-	if (new)
-		a->by_gfn[n++] = new;
-	memcpy(a->by_id, a->by_gfn, n * sizeof(a->slot[0]));
-	qsort(a->by_gfn, n, sizeof(a->slot[0]), cmp_gfn);
-	qsort(a->by_id, n, sizeof(a->slot[0]), cmp_id);
+	copy_with(a->by_gfn, s->by_gfn, s->n, old, new, false);
+	copy_with(a->by_id, s->by_id, s->n, old, new, true);
 	return a;
 }
 
@@ -189,13 +201,20 @@ static struct hv_memslots *publish(struct hv_vm *vm, unsigned as_id, struct hv_m
 
 static bool overlaps(const struct hv_memslots *s, u64 gfn, u64 npages, const struct hv_memslot *except)
 {
-	for (u32 i = 0; i < s->n; i++) {
-		const struct hv_memslot *o = s->by_gfn[i];
+	u32 lo = 0, hi = s->n;
 
-		if (o != except && gfn < o->gfn + o->npages && o->gfn < gfn + npages)
-			return true;
+	/* First slot that ends above @gfn. */
+	while (lo < hi) {
+		u32 mid = (lo + hi) / 2;
+
+		if (s->by_gfn[mid]->gfn + s->by_gfn[mid]->npages <= gfn)
+			lo = mid + 1;
+		else
+			hi = mid;
 	}
-	return false;
+	if (lo < s->n && s->by_gfn[lo] == except)
+		lo++;
+	return lo < s->n && s->by_gfn[lo]->gfn < gfn + npages;
 }
 
 static int check_region(struct hv_vm *vm, const struct kvm_userspace_memory_region *r)
