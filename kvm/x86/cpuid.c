@@ -77,7 +77,8 @@ static void update_runtime(struct hv_vcpu *v, struct kvm_cpuid_entry2 *list, u32
 		if (e->ecx & BIT(26))
 			set_bit(&e->ecx, 27, cr4 & CR4_OSXSAVE);
 		set_bit(&e->edx, 9, base & BIT(11));
-		if (!(v->vm->disabled_quirks & KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT))
+		/* With the quirk, which is the default, the bit stays as the client set it. */
+		if (v->vm->disabled_quirks & KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT)
 			set_bit(&e->ecx, 3, v->x86->misc_enable & MISC_ENABLE_MWAIT);
 	}
 	e = find(list, n, 7, 0);

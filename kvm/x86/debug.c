@@ -99,7 +99,8 @@ int hv_exit_dr(struct hv_vcpu *v)
 		}
 		n += 2;
 	}
-	if (hv_get_dr(v, 7) & DR7_GD) {
+	/* General detect is of the DR7 in force, which is user space's while it debugs. */
+	if (vmcs_get(v, VMCS_GUEST_DR7) & DR7_GD) {
 		if (v->x86->guest_debug & KVM_GUESTDBG_USE_HW_BP)
 			return hv_debug_exit(v, HV_DB, DR6_BD | DR6_FIXED_1, hv_linear_rip(v));
 		hv_queue_exception(v, HV_DB, false, 0, true, DR6_BD);

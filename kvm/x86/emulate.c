@@ -216,7 +216,8 @@ int hv_emulation_failure(struct hv_vcpu *v, const u8 *insn, unsigned len)
 
 	hv_stat_inc(v, HV_STAT_insn_emulation_fail);
 	trace(kvm_emulate_insn, "0:%llx: %u bytes %02x %02x %02x %02x failed",
-	      (unsigned long long)hv_linear_rip(v), len, insn[0], insn[1], insn[2], insn[3]);
+	      (unsigned long long)hv_linear_rip(v), len, len > 0 ? insn[0] : 0,
+	      len > 1 ? insn[1] : 0, len > 2 ? insn[2] : 0, len > 3 ? insn[3] : 0);
 	run->exit_reason = KVM_EXIT_INTERNAL_ERROR;
 	run->emulation_failure.suberror = KVM_INTERNAL_ERROR_EMULATION;
 	run->emulation_failure.ndata = 0;
@@ -300,8 +301,12 @@ static int mmio_answered(struct hv_vcpu *v);
 
 static int emulate_mmio(struct hv_vcpu *v)
 {
-	int r = hv_emul_step(v);
+	int r;
 
+	/* No device answers a fetch. */
+	if (!hv_code_is_memory(v))
+		return hv_emulation_failure(v, NULL, 0);
+	r = hv_emul_step(v);
 	if (r == HV_EMUL_AGAIN) {
 		v->x86->complete = mmio_answered;
 		v->x86->pio.rip = hv_linear_rip(v);

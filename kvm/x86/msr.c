@@ -351,10 +351,8 @@ static int rd_platform_info(struct hv_vcpu *v, struct msr_access a, u64 *val)
 
 static int wr_platform_info(struct hv_vcpu *v, struct msr_access a, u64 val)
 {
-	if (!a.host || (val & ~PLATFORM_INFO_CPUID_FAULT))
-		return 1;
-	/* Faulting that is enabled must stay possible. */
-	if (!val && (v->x86->misc_features & 1))
+	/* User space describes the processor as it likes; faulting that is enabled must stay possible. */
+	if (!a.host || (!(val & PLATFORM_INFO_CPUID_FAULT) && (v->x86->misc_features & 1)))
 		return 1;
 	v->x86->platform_info = val;
 	return 0;

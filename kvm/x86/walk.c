@@ -20,7 +20,14 @@ struct walk {
 	struct hv_vcpu *v;
 	u64 addr_mask;
 	bool nx, user, write, fetch;
+	bool lost;		/* a table is in no memory */
 };
+
+static bool read_entry(struct walk *w, u64 gpa, void *e, unsigned size)
+{
+	w->lost = hv_read_guest(w->v->vm, 0, gpa, e, size) < 0;
+	return !w->lost;
+}
 
 /* Is an entry with these rights good enough? Supervisor accesses to user pages are left to SMEP/SMAP rules. */
 static bool allows(const struct walk *w, u64 e)
@@ -40,7 +47,7 @@ static bool walk64(struct walk *w, u64 table, unsigned levels, u64 lin, u64 *gpa
 		unsigned shift = 12 + 9 * (level - 1);
 		u64 e, page = 1ull << shift;
 
-		if (hv_read_guest(w->v->vm, 0, table + ((lin >> shift) & 0x1ff) * 8, &e, 8) < 0)
+		if (!read_entry(w, table + ((lin >> shift) & 0x1ff) * 8, &e, 8))
 			return false;
 		if (!(e & PTE_P) || !allows(w, e))
 			return false;
@@ -61,7 +68,7 @@ static bool walk32(struct walk *w, u64 table, u64 lin, u64 *gpa)
 {
 	u32 e;
 
-	if (hv_read_guest(w->v->vm, 0, (table & 0xfffff000) + (lin >> 22 & 0x3ff) * 4, &e, 4) < 0)
+	if (!read_entry(w, (table & 0xfffff000) + (lin >> 22 & 0x3ff) * 4, &e, 4))
 		return false;
 	if (!(e & PTE_P) || !allows(w, e))
 		return false;
@@ -71,7 +78,7 @@ static bool walk32(struct walk *w, u64 table, u64 lin, u64 *gpa)
 		*gpa = (e & 0xffc00000u) | (lin & 0x3fffff);
 		return true;
 	}
-	if (hv_read_guest(w->v->vm, 0, (e & 0xfffff000u) + (lin >> 12 & 0x3ff) * 4, &e, 4) < 0)
+	if (!read_entry(w, (e & 0xfffff000u) + (lin >> 12 & 0x3ff) * 4, &e, 4))
 		return false;
 	if (!(e & PTE_P) || !allows(w, e))
 		return false;
@@ -79,14 +86,15 @@ static bool walk32(struct walk *w, u64 table, u64 lin, u64 *gpa)
 	return true;
 }
 
-bool hv_walk(struct hv_vcpu *v, u64 lin, unsigned access, u64 *gpa)
+static bool walk(struct walk *w, u64 lin, unsigned access, u64 *gpa)
 {
-	struct walk w = {
-		.v = v, .addr_mask = BITS(v->x86->f.physbits - 1, 12),
-		.user = access & HV_WALK_USER, .write = access & HV_WALK_WRITE,
-		.fetch = access & HV_WALK_FETCH,
-	};
+	struct hv_vcpu *v = w->v;
 	u64 cr0 = v->x86->cr0, cr3, cr4;
+
+	w->addr_mask = BITS(v->x86->f.physbits - 1, 12);
+	w->user = access & HV_WALK_USER;
+	w->write = access & HV_WALK_WRITE;
+	w->fetch = access & HV_WALK_FETCH;
 
 	if (!(cr0 & CR0_PG)) {
 		*gpa = (u32)lin;
@@ -94,24 +102,46 @@ bool hv_walk(struct hv_vcpu *v, u64 lin, unsigned access, u64 *gpa)
 	}
 	cr3 = vmcs_get(v, VMCS_GUEST_CR3);
 	cr4 = hv_get_cr4(v);
-	w.nx = vmcs_get(v, VMCS_GUEST_EFER) & EFER_NXE;
+	w->nx = vmcs_get(v, VMCS_GUEST_EFER) & EFER_NXE;
 	/* A supervisor may write read-only pages while CR0.WP = 0. */
-	if (!w.user && !(hv_get_cr0(v) & CR0_WP))
-		w.write = false;
+	if (!w->user && !(hv_get_cr0(v) & CR0_WP))
+		w->write = false;
 	if (v->x86->entry_ctls & ENTRY_IA32E_GUEST)
-		return walk64(&w, cr3 & w.addr_mask, cr4 & CR4_LA57 ? 5 : 4, lin, gpa);
+		return walk64(w, cr3 & w->addr_mask, cr4 & CR4_LA57 ? 5 : 4, lin, gpa);
 	if (cr4 & CR4_PAE) {
 		u64 pdpte = vmcs_get(v, VMCS_GUEST_PDPTE0 + 2 * (lin >> 30 & 3));
 
-		return (pdpte & PTE_P) && walk64(&w, pdpte & w.addr_mask, 2, (u32)lin, gpa);
+		return (pdpte & PTE_P) && walk64(w, pdpte & w->addr_mask, 2, (u32)lin, gpa);
 	}
-	w.nx = false;
-	return walk32(&w, cr3, (u32)lin, gpa);
+	w->nx = false;
+	return walk32(w, cr3, (u32)lin, gpa);
+}
+
+bool hv_walk(struct hv_vcpu *v, u64 lin, unsigned access, u64 *gpa)
+{
+	struct walk w = { .v = v };
+
+	return walk(&w, lin, access, gpa);
+}
+
+static unsigned fetch_access(struct hv_vcpu *v)
+{
+	return HV_WALK_FETCH | (hv_get_cpl(v) == 3 ? HV_WALK_USER : 0);
+}
+
+bool hv_code_is_memory(struct hv_vcpu *v)
+{
+	struct walk w = { .v = v };
+	u64 gpa;
+
+	if (walk(&w, hv_linear_rip(v), fetch_access(v), &gpa))
+		return hv_gpa_is_ram(v->vm, 0, gpa, false);
+	return !w.lost;
 }
 
 unsigned hv_fetch_insn(struct hv_vcpu *v, u8 buf[15])
 {
-	unsigned access = HV_WALK_FETCH | (hv_get_cpl(v) == 3 ? HV_WALK_USER : 0);
+	unsigned access = fetch_access(v);
 	u64 lin = hv_linear_rip(v), gpa;
 	unsigned n = min(15u, (unsigned)(PAGE_SIZE - (lin & ~PAGE_MASK))), more;
 

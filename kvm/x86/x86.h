@@ -125,6 +125,8 @@ enum hv_walk_access { HV_WALK_WRITE = 1, HV_WALK_USER = 2, HV_WALK_FETCH = 4 };
  * short cut only: false means "ask the emulator", for a fault or an odd mode.
  */
 bool hv_walk(struct hv_vcpu *v, u64 lin, unsigned access, u64 *gpa);
+/* False if the instruction at CS:RIP, or a page table on the way to it, is in no memory. */
+bool hv_code_is_memory(struct hv_vcpu *v);
 /* Bytes at CS:RIP, at most 15; stops at an untranslatable page. */
 unsigned hv_fetch_insn(struct hv_vcpu *v, u8 buf[15]);
 

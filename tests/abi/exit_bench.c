@@ -10,17 +10,12 @@
 
 #define LOOPS 300000u
 
-#define GUEST(name, text) \
-	extern const u8 guest_##name[], guest_##name##_end[]; \
-	__asm__(".pushsection .rodata\n.global guest_" #name ", guest_" #name "_end\n" \
-		"guest_" #name ":\n" text "\nguest_" #name "_end:\n.popsection")
-
-GUEST(empty, "mov $300000, %r15d; 1: xor %eax, %eax; dec %r15d; jnz 1b; hlt");
-GUEST(cpuid, "mov $300000, %r15d; 1: xor %eax, %eax; cpuid; dec %r15d; jnz 1b; hlt");
-GUEST(out, "mov $300000, %r15d; 1: out %al, $0x10; dec %r15d; jnz 1b; hlt");
-GUEST(mmio, "mov $0xd0000000, %ebx; mov $300000, %r15d; 1: mov %eax, (%rbx); dec %r15d; jnz 1b; hlt");
-GUEST(mmio_read, "mov $0xd0000000, %ebx; mov $300000, %r15d; 1: mov (%rbx), %eax; dec %r15d; jnz 1b; hlt");
-GUEST(emul, "mov $0xd0000000, %ebx; mov $300000, %r15d; 1: or %eax, (%rbx); dec %r15d; jnz 1b; hlt");
+GUEST(empty, 64, "mov $300000, %r15d; 1: xor %eax, %eax; dec %r15d; jnz 1b; hlt");
+GUEST(cpuid, 64, "mov $300000, %r15d; 1: xor %eax, %eax; cpuid; dec %r15d; jnz 1b; hlt");
+GUEST(out, 64, "mov $300000, %r15d; 1: out %al, $0x10; dec %r15d; jnz 1b; hlt");
+GUEST(mmio, 64, "mov $0xd0000000, %ebx; mov $300000, %r15d; 1: mov %eax, (%rbx); dec %r15d; jnz 1b; hlt");
+GUEST(mmio_read, 64, "mov $0xd0000000, %ebx; mov $300000, %r15d; 1: mov (%rbx), %eax; dec %r15d; jnz 1b; hlt");
+GUEST(emul, 64, "mov $0xd0000000, %ebx; mov $300000, %r15d; 1: or %eax, (%rbx); dec %r15d; jnz 1b; hlt");
 
 static double now(void)
 {

@@ -10,13 +10,6 @@
 
 #include "tests/abi/vmtest.h"
 
-#define GUEST(name, mode, text) \
-	extern const u8 guest_##name[], guest_##name##_end[]; \
-	__asm__(".pushsection .rodata\n.global guest_" #name ", guest_" #name "_end\n" \
-		"guest_" #name ":\n.code" #mode "\n" text "\nguest_" #name "_end:\n.code64\n.popsection")
-#define START(vm, kind, name) \
-	vm_##kind(vm, guest_##name, (size_t)(guest_##name##_end - guest_##name))
-
 #define IDT 0x20000u
 
 /* A 64-bit interrupt gate to VM_CODE + @off. */

@@ -6,14 +6,6 @@
 
 #include "tests/abi/vmtest.h"
 
-/* A guest in assembly: bytes from guest_<name> to guest_<name>_end. */
-#define GUEST(name, mode, text) \
-	extern const u8 guest_##name[], guest_##name##_end[]; \
-	__asm__(".pushsection .rodata\n.global guest_" #name ", guest_" #name "_end\n" \
-		"guest_" #name ":\n.code" #mode "\n" text "\nguest_" #name "_end:\n.code64\n.popsection")
-#define START(vm, kind, name) \
-	vm_##kind(vm, guest_##name, (size_t)(guest_##name##_end - guest_##name))
-
 GUEST(out16, 16, "mov $'x', %al; out %al, $0x10; mov $0x1234, %ax; mov $0x3f8, %dx; out %ax, %dx; hlt");
 
 static void real_mode_out(void **state)

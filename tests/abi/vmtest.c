@@ -175,3 +175,28 @@ struct kvm_regs vm_regs(struct vm *vm)
 	vcpu_do(vm, KVM_GET_REGS, &r);
 	return r;
 }
+
+struct one_msr {
+	struct kvm_msrs head;
+	struct kvm_msr_entry e;
+};
+
+u64 vm_get_msr(struct vm *vm, u32 msr)
+{
+	struct one_msr m = { .head.nmsrs = 1, .e.index = msr };
+
+	assert_int_equal(vcpu_ioctl(vm, KVM_GET_MSRS, &m), 1);
+	return m.e.data;
+}
+
+long vm_try_msr(struct vm *vm, u32 msr, u64 val)
+{
+	struct one_msr m = { .head.nmsrs = 1, .e = { .index = msr, .data = val } };
+
+	return vcpu_ioctl(vm, KVM_SET_MSRS, &m);
+}
+
+void vm_set_msr(struct vm *vm, u32 msr, u64 val)
+{
+	assert_int_equal(vm_try_msr(vm, msr, val), 1);
+}

@@ -50,5 +50,18 @@ void vm_run(struct vm *vm, u32 reason);
 /* The exit is an OUT of @size bytes to @port; its value. */
 u32 vm_out(struct vm *vm, u16 port, unsigned size);
 struct kvm_regs vm_regs(struct vm *vm);
+/* One MSR of the vCPU, which must be there. */
+u64 vm_get_msr(struct vm *vm, u32 msr);
+void vm_set_msr(struct vm *vm, u32 msr, u64 val);
+/* 1 if the vCPU took the value, 0 if not. */
+long vm_try_msr(struct vm *vm, u32 msr, u64 val);
+
+/* A guest in assembly: bytes from guest_<name> to guest_<name>_end. */
+#define GUEST(name, mode, text) \
+	extern const u8 guest_##name[], guest_##name##_end[]; \
+	__asm__(".pushsection .rodata\n.global guest_" #name ", guest_" #name "_end\n" \
+		"guest_" #name ":\n.code" #mode "\n" text "\nguest_" #name "_end:\n.code64\n.popsection")
+#define START(vm, kind, name) \
+	vm_##kind(vm, guest_##name, (size_t)(guest_##name##_end - guest_##name))
 
 #endif

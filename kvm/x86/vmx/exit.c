@@ -251,7 +251,7 @@ static int hv_vmx_exit_ud(struct hv_vcpu *v)
 static int hv_vmx_exit_mwait(struct hv_vcpu *v)
 {
 	if ((v->vm->disabled_quirks & KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS) &&
-	    !(v->x86->f.c1_ecx & BIT(3))) {
+	    !hv_guest_has(v, 1, 0, 2, 3)) {	/* ECX bit 3, which may follow IA32_MISC_ENABLE */
 		hv_queue_ud(v);
 		return 1;
 	}
