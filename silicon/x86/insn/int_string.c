@@ -103,6 +103,8 @@ static __inline_all void scas(struct x86_cpu *cpu, const struct x86_op *op, unsi
 
 /* ---- Runs of iterations inside one page ---- */
 
+enum until { COUNT, EQUAL, NOT_EQUAL };		/* what else ends a REP: ZF = 1, ZF = 0 */
+
 /*
  * How many elements from @ea on lie in one page and before the address wraps,
  * at most @n. The element at a page's end may cross: 0 then.
@@ -162,7 +164,7 @@ static bool flat(const struct x86_cpu *cpu, unsigned src_seg)
 }
 
 /* MOVS over pages that both hit the TLB: elements moved, 0 = do one the slow way. */
-static u64 movs_run(struct x86_cpu *cpu, const struct x86_op *op, u64 n, unsigned size)
+static u64 movs_run(struct x86_cpu *cpu, const struct x86_op *op, u64 n, enum until until, unsigned size)
 {
 	u64 si = index_reg(cpu, X86_RSI, op->asize), di = index_reg(cpu, X86_RDI, op->asize), from, to;
 	const u8 *s;
@@ -184,7 +186,7 @@ static u64 movs_run(struct x86_cpu *cpu, const struct x86_op *op, u64 n, unsigne
 	return n;
 }
 
-static u64 stos_run(struct x86_cpu *cpu, const struct x86_op *op, u64 n, unsigned size)
+static u64 stos_run(struct x86_cpu *cpu, const struct x86_op *op, u64 n, enum until until, unsigned size)
 {
 	u64 di = index_reg(cpu, X86_RDI, op->asize), to;
 	u8 *d;
@@ -197,6 +199,107 @@ static u64 stos_run(struct x86_cpu *cpu, const struct x86_op *op, u64 n, unsigne
 		return 0;
 	n = run_length(to, di, n, size, op->asize);
 	fill(d, cpu->gpr[X86_RAX], n, size);
+	advance(cpu, op, X86_RDI, n * size);
+	return n;
+}
+
+static __inline_all u64 element(const u8 *p, unsigned size)
+{
+	switch (size) {
+	case 1: return __atomic_load_n(p, __ATOMIC_RELAXED);
+	case 2: return __atomic_load_n((const x86_mem_u16 *)p, __ATOMIC_RELAXED);
+	case 4: return __atomic_load_n((const x86_mem_u32 *)p, __ATOMIC_RELAXED);
+	default: return __atomic_load_n((const x86_mem_u64 *)p, __ATOMIC_RELAXED);
+	}
+}
+
+static u64 lods_run(struct x86_cpu *cpu, const struct x86_op *op, u64 n, enum until until, unsigned size)
+{
+	u64 si = index_reg(cpu, X86_RSI, op->asize), from;
+	const u8 *s;
+
+	if (!(cpu->seg_read_ok >> op->seg & 1) || cpu->rflags & RFLAGS_DF)
+		return 0;
+	from = (cpu->seg_base[op->seg] + si) & cpu->lin_mask;
+	s = x86_hit_read(cpu, from, 1);
+	if (!s)
+		return 0;
+	n = run_length(from, si, n, size, op->asize);
+	if (!n)
+		return 0;
+	set_reg(cpu, X86_RAX, element(s + (n - 1) * size, size), size);
+	advance(cpu, op, X86_RSI, n * size);
+	return n;
+}
+
+/* Elements that are equal at @a and @b, eight bytes at a time where that is possible. */
+static __inline_all u64 equal_run(const u8 *a, const u8 *b, u64 n, unsigned size)
+{
+	u64 bytes = n * size, i = 0;
+
+	while (i + 8 <= bytes && element(a + i, 8) == element(b + i, 8))
+		i += 8;
+	while (i < bytes && element(a + i, size) == element(b + i, size))
+		i += size;
+	return i / size;
+}
+
+/* @same elements of @n went on; the one behind them ended it and counts as well. */
+static __inline_all u64 compared(u64 same, u64 n)
+{
+	return same < n ? same + 1 : n;
+}
+
+static u64 cmps_run(struct x86_cpu *cpu, const struct x86_op *op, u64 n, enum until until, unsigned size)
+{
+	u64 si = index_reg(cpu, X86_RSI, op->asize), di = index_reg(cpu, X86_RDI, op->asize), from, to, i = 0, x, y;
+	const u8 *s, *d;
+
+	if (!flat(cpu, op->seg))
+		return 0;
+	from = (cpu->seg_base[op->seg] + si) & cpu->lin_mask;
+	to = (cpu->seg_base[X86_ES] + di) & cpu->lin_mask;
+	s = x86_hit_read(cpu, from, 1);
+	d = x86_hit_read(cpu, to, 1);
+	if (!s || !d)
+		return 0;
+	n = run_length(from, si, n, size, op->asize);
+	n = run_length(to, di, n, size, op->asize);
+	if (!n)
+		return 0;
+	if (until == NOT_EQUAL)
+		i = equal_run(s, d, n, size);
+	else
+		while (i < n && element(s + i * size, size) != element(d + i * size, size))
+			i++;
+	n = compared(i, n);
+	x = element(s + (n - 1) * size, size);
+	y = element(d + (n - 1) * size, size);
+	x86_flags_sub(cpu, x, y, x - y, size);
+	advance(cpu, op, X86_RSI, n * size);
+	advance(cpu, op, X86_RDI, n * size);
+	return n;
+}
+
+static u64 scas_run(struct x86_cpu *cpu, const struct x86_op *op, u64 n, enum until until, unsigned size)
+{
+	u64 di = index_reg(cpu, X86_RDI, op->asize), x = get_reg(cpu, X86_RAX, size), i = 0, to, y;
+	const u8 *d;
+
+	if (!flat(cpu, X86_ES))
+		return 0;
+	to = (cpu->seg_base[X86_ES] + di) & cpu->lin_mask;
+	d = x86_hit_read(cpu, to, 1);
+	if (!d)
+		return 0;
+	n = run_length(to, di, n, size, op->asize);
+	if (!n)
+		return 0;
+	while (i < n && (element(d + i * size, size) == x) == (until == NOT_EQUAL))
+		i++;
+	n = compared(i, n);
+	y = element(d + (n - 1) * size, size);
+	x86_flags_sub(cpu, x, y, x - y, size);
 	advance(cpu, op, X86_RDI, n * size);
 	return n;
 }
@@ -239,9 +342,7 @@ static void suspend(struct x86_cpu *cpu)
 }
 
 typedef void iteration_fn(struct x86_cpu *cpu, const struct x86_op *op, unsigned size);
-typedef u64 run_fn(struct x86_cpu *cpu, const struct x86_op *op, u64 n, unsigned size);
-
-enum until { COUNT, EQUAL, NOT_EQUAL };		/* what else ends it: ZF = 1, ZF = 0 */
+typedef u64 run_fn(struct x86_cpu *cpu, const struct x86_op *op, u64 n, enum until until, unsigned size);
 
 struct arith { u64 z, s, c; };
 
@@ -272,7 +373,7 @@ static __inline_all void rep(struct x86_cpu *cpu, const struct x86_op *op, itera
 	/* ECX is zero-extended even if the first iteration faults (observed). */
 	set_index(cpu, X86_RCX, n, op->asize);
 	for (unsigned steps = 0; ; steps++) {
-		u64 done = run && !single ? run(cpu, op, n, size) : 0;
+		u64 done = single ? 0 : run(cpu, op, n, until, size);
 
 		if (!done) {
 			one(cpu, op, size);
@@ -314,7 +415,7 @@ static __inline_all void rep(struct x86_cpu *cpu, const struct x86_op *op, itera
 	}
 SEL_SIMPLE(movs, movs_run, true, true)
 SEL_SIMPLE(stos, stos_run, false, true)
-SEL_SIMPLE(lods, NULL, false, false)
+SEL_SIMPLE(lods, lods_run, false, false)
 
 /* CMPS SCAS: the count is tested before the flag. */
 #define COMPARE_SIZE(f, n) \
@@ -322,14 +423,14 @@ SEL_SIMPLE(lods, NULL, false, false)
 	static void repe_##f##_##n(struct x86_cpu *cpu, const struct x86_op *op) \
 	{ \
 		if (index_reg(cpu, X86_RCX, op->asize)) \
-			rep(cpu, op, f, NULL, NOT_EQUAL, n); \
+			rep(cpu, op, f, f##_run, NOT_EQUAL, n); \
 		else \
 			count_zero(cpu, op, false, false); \
 	} \
 	static void repne_##f##_##n(struct x86_cpu *cpu, const struct x86_op *op) \
 	{ \
 		if (index_reg(cpu, X86_RCX, op->asize)) \
-			rep(cpu, op, f, NULL, EQUAL, n); \
+			rep(cpu, op, f, f##_run, EQUAL, n); \
 		else \
 			count_zero(cpu, op, false, false); \
 	}
