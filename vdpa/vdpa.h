@@ -43,6 +43,19 @@ struct vdpa_callback {
 
 struct vdpa_vq_addr { u64 desc, driver, device; };	/* IOVAs */
 
+struct vdpa_dma_info {
+	int fd;				/* one file for all of it, offset = IOVA; stays the parent's */
+	u64 bounce_size, iova_size;	/* see vdpa/vduse/domain.h */
+};
+
+/* Memory that a parent brings itself, beside the maps that vhost-vdpa makes. Device lock held. */
+struct vdpa_dma_ops {
+	int (*info)(struct vdpa_device *d, struct vdpa_dma_info *i);
+	int (*bounce)(struct vdpa_device *d);	/* streaming mappings are about to be made */
+	int (*alloc)(struct vdpa_device *d, u64 size, u64 *iova);
+	int (*free)(struct vdpa_device *d, u64 iova, u64 size);
+};
+
 /*
  * What a parent implements. Optional operations may be NULL; the error then given is
  * in parentheses. Queue and group numbers have been checked against the device's counts.
@@ -91,6 +104,15 @@ struct vdpa_config_ops {
 	int (*get_doorbell)(struct vdpa_device *d, u16 vq, int *fd, u64 *off);
 	/* Optional, vendor statistics: name and value number @i of @vq; -ENOENT ends (-EOPNOTSUPP). */
 	int (*get_vendor_stat)(struct vdpa_device *d, u16 vq, unsigned i, const char **name, u64 *value);
+	/*
+	 * Optional, for a driver in another process: a file of struct vduse_page_vq's, one a queue, that the
+	 * parent keeps (-EOPNOTSUPP), and the eventfd by which that driver may kick @vq itself while the
+	 * queue's kick counter is *@seq (-ENOENT: none now). Both stay the parent's.
+	 */
+	int (*get_page)(struct vdpa_device *d);
+	int (*get_kickfd)(struct vdpa_device *d, u16 vq, u32 *seq);
+	/* Optional: memory of the parent's own for in-process drivers. */
+	const struct vdpa_dma_ops *dma;
 	/* The bus has no reference any more. */
 	void (*free)(struct vdpa_device *d);
 };

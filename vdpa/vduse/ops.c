@@ -1,0 +1,557 @@
+// SPDX-License-Identifier: MIT
+/*
+ * VDUSE as a parent on the bus: what a driver asks is answered from the copy
+ * here; only status, a queue's position and changes of the memory go to the
+ * daemon. `vdpa dev add` attaches a device whose queues are all set up.
+ */
+#include <errno.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_ids.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/bits.h"
+#include "base/log.h"
+#include "vdpa/vduse/priv.h"
+
+static struct vduse_dev *of(struct vdpa_device *v)
+{
+	return container_of(v, struct vduse_vdpa, vdev)->d;
+}
+
+void vduse_signal(int eventfd)
+{
+	struct pollfd p = {.fd = eventfd, .events = POLLOUT};
+	u64 one = 1;
+
+	/* The other side has the eventfd too and may have filled it: never wait for it. */
+	if (poll(&p, 1, 0) == 1 && (p.revents & POLLOUT) && write(eventfd, &one, sizeof(one)) < 0)
+		log_debug("vduse: eventfd: %s", strerror(errno));
+}
+
+void vduse_call(struct vduse_dev *d, const struct vdpa_callback *cb, unsigned *calls)
+{
+	struct vdpa_callback now = *cb;
+
+	if (now.eventfd >= 0) {
+		vduse_signal(now.eventfd);
+		return;
+	}
+	if (!now.fn)
+		return;
+	++*calls;
+	pthread_mutex_unlock(&d->lock);
+	now.fn(now.arg);
+	pthread_mutex_lock(&d->lock);
+	if (!--*calls)
+		pthread_cond_broadcast(&d->quiet);
+}
+
+static const struct vdpa_callback no_cb = {.eventfd = -1};
+
+void vduse_local_reset(struct vduse_dev *d)
+{
+	if (d->vdpa)
+		vdpa_domain_unbounce(&d->domain, d->iotlb);
+	d->status = 0;
+	d->driver_features = 0;
+	d->generation++;
+	d->config_cb = no_cb;
+	while (d->config_calls)
+		pthread_cond_wait(&d->quiet, &d->lock);
+	for (u32 i = 0; i < d->nvqs; i++) {
+		struct vduse_vq *q = &d->vqs[i];
+
+		q->ready = false;
+		q->kicked = false;
+		q->num = 0;
+		memset(&q->addr, 0, sizeof(q->addr));
+		memset(&q->state, 0, sizeof(q->state));
+		if (q->kickfd >= 0)
+			close(q->kickfd);
+		q->kickfd = -1;
+		q->cb = no_cb;
+		vduse_page_changed(&d->page[i].kick);
+		vduse_page_changed(&d->page[i].irq);
+		while (q->calls)
+			pthread_cond_wait(&d->quiet, &d->lock);
+	}
+}
+
+static int send_status(struct vduse_dev *d, u8 status)
+{
+	struct vduse_dev_request req = {.type = VDUSE_SET_STATUS, .s.status = status};
+
+	return vduse_msg_send(d, &req, NULL);
+}
+
+static int op_reset(struct vdpa_device *v)
+{
+	struct vduse_dev *d = of(v);
+	int ret = send_status(d, 0);
+
+	pthread_mutex_lock(&d->lock);
+	vduse_local_reset(d);
+	pthread_mutex_unlock(&d->lock);
+	return ret;
+}
+
+static u8 op_get_status(struct vdpa_device *v)
+{
+	struct vduse_dev *d = of(v);
+	u8 status;
+
+	pthread_mutex_lock(&d->lock);
+	status = d->status;
+	pthread_mutex_unlock(&d->lock);
+	return status;
+}
+
+static void op_set_status(struct vdpa_device *v, u8 status)
+{
+	struct vduse_dev *d = of(v);
+
+	/* A refusal is seen by reading the status back. */
+	if (send_status(d, status))
+		return;
+	pthread_mutex_lock(&d->lock);
+	d->status = status;
+	for (u32 i = 0; i < d->nvqs; i++)
+		vduse_page_changed(&d->page[i].irq);
+	pthread_mutex_unlock(&d->lock);
+}
+
+static int op_set_vq_address(struct vdpa_device *v, u16 vq, const struct vdpa_vq_addr *a)
+{
+	struct vduse_dev *d = of(v);
+
+	pthread_mutex_lock(&d->lock);
+	d->vqs[vq].addr = *a;
+	pthread_mutex_unlock(&d->lock);
+	return 0;
+}
+
+static void op_set_vq_num(struct vdpa_device *v, u16 vq, u32 num)
+{
+	struct vduse_dev *d = of(v);
+
+	pthread_mutex_lock(&d->lock);
+	d->vqs[vq].num = num;
+	pthread_mutex_unlock(&d->lock);
+}
+
+static void op_kick_vq(struct vdpa_device *v, u16 vq)
+{
+	struct vduse_dev *d = of(v);
+	struct vduse_vq *q = &d->vqs[vq];
+
+	pthread_mutex_lock(&d->lock);
+	if (q->ready) {
+		if (q->kickfd >= 0)
+			vduse_signal(q->kickfd);
+		else
+			q->kicked = true;
+	}
+	pthread_mutex_unlock(&d->lock);
+}
+
+static void op_set_vq_cb(struct vdpa_device *v, u16 vq, const struct vdpa_callback *cb)
+{
+	struct vduse_dev *d = of(v);
+	struct vduse_vq *q = &d->vqs[vq];
+
+	pthread_mutex_lock(&d->lock);
+	q->cb = cb ? *cb : no_cb;
+	vduse_page_changed(&d->page[vq].irq);
+	while (q->calls)
+		pthread_cond_wait(&d->quiet, &d->lock);
+	pthread_mutex_unlock(&d->lock);
+}
+
+static void op_set_vq_ready(struct vdpa_device *v, u16 vq, bool ready)
+{
+	struct vduse_dev *d = of(v);
+
+	pthread_mutex_lock(&d->lock);
+	d->vqs[vq].ready = ready;
+	vduse_page_changed(&d->page[vq].kick);
+	vduse_page_changed(&d->page[vq].irq);
+	pthread_mutex_unlock(&d->lock);
+}
+
+static bool op_get_vq_ready(struct vdpa_device *v, u16 vq)
+{
+	struct vduse_dev *d = of(v);
+	bool ready;
+
+	pthread_mutex_lock(&d->lock);
+	ready = d->vqs[vq].ready;
+	pthread_mutex_unlock(&d->lock);
+	return ready;
+}
+
+static int op_set_vq_state(struct vdpa_device *v, u16 vq, const struct vdpa_vq_state *s)
+{
+	struct vduse_dev *d = of(v);
+
+	pthread_mutex_lock(&d->lock);
+	d->vqs[vq].state = *s;
+	pthread_mutex_unlock(&d->lock);
+	return 0;
+}
+
+static int op_get_vq_state(struct vdpa_device *v, u16 vq, struct vdpa_vq_state *s)
+{
+	struct vduse_dev *d = of(v);
+	struct vduse_dev_request req = {.type = VDUSE_GET_VQ_STATE, .vq_state.index = vq};
+	struct vduse_dev_response resp;
+	bool packed;
+	int ret;
+
+	ret = vduse_msg_send(d, &req, &resp);
+	if (ret)
+		return ret;
+	pthread_mutex_lock(&d->lock);
+	packed = d->driver_features & BIT(VIRTIO_F_RING_PACKED);
+	pthread_mutex_unlock(&d->lock);
+	if (packed) {
+		s->packed.avail_wrap = resp.vq_state.packed.last_avail_counter & 1;
+		s->packed.avail_idx = resp.vq_state.packed.last_avail_idx & 0x7fff;
+		s->packed.used_wrap = resp.vq_state.packed.last_used_counter & 1;
+		s->packed.used_idx = resp.vq_state.packed.last_used_idx & 0x7fff;
+	} else {
+		s->split.avail = resp.vq_state.split.avail_index;
+	}
+	return 0;
+}
+
+static u32 op_get_vq_align(struct vdpa_device *v)
+{
+	return of(v)->align;
+}
+
+static u16 op_get_vq_num_max(struct vdpa_device *v)
+{
+	struct vduse_dev *d = of(v);
+	u16 n = 0;
+
+	pthread_mutex_lock(&d->lock);
+	for (u32 i = 0; i < d->nvqs; i++)
+		n = max(n, d->vqs[i].num_max);
+	pthread_mutex_unlock(&d->lock);
+	return n;
+}
+
+static u64 op_get_device_features(struct vdpa_device *v)
+{
+	return of(v)->features;
+}
+
+static int op_set_driver_features(struct vdpa_device *v, u64 features)
+{
+	struct vduse_dev *d = of(v);
+
+	pthread_mutex_lock(&d->lock);
+	d->driver_features = features;
+	pthread_mutex_unlock(&d->lock);
+	return 0;
+}
+
+static u64 op_get_driver_features(struct vdpa_device *v)
+{
+	struct vduse_dev *d = of(v);
+	u64 f;
+
+	pthread_mutex_lock(&d->lock);
+	f = d->driver_features;
+	pthread_mutex_unlock(&d->lock);
+	return f;
+}
+
+static void op_set_config_cb(struct vdpa_device *v, const struct vdpa_callback *cb)
+{
+	struct vduse_dev *d = of(v);
+
+	pthread_mutex_lock(&d->lock);
+	d->config_cb = cb ? *cb : no_cb;
+	while (d->config_calls)
+		pthread_cond_wait(&d->quiet, &d->lock);
+	pthread_mutex_unlock(&d->lock);
+}
+
+static u32 op_get_device_id(struct vdpa_device *v)
+{
+	return of(v)->device_id;
+}
+
+static u32 op_get_vendor_id(struct vdpa_device *v)
+{
+	return of(v)->vendor_id;
+}
+
+static size_t op_get_config_size(struct vdpa_device *v)
+{
+	return of(v)->config_size;
+}
+
+static void op_get_config(struct vdpa_device *v, u32 off, void *buf, u32 len)
+{
+	struct vduse_dev *d = of(v);
+	u32 n;
+
+	memset(buf, 0, len);
+	if (off >= d->config_size)
+		return;
+	n = min(len, d->config_size - off);
+	pthread_mutex_lock(&d->lock);
+	memcpy(buf, d->config + off, n);
+	pthread_mutex_unlock(&d->lock);
+}
+
+/* Configuration space is the daemon's alone. */
+static void op_set_config(struct vdpa_device *v, u32 off, const void *buf, u32 len)
+{
+	(void)v;
+	(void)off;
+	(void)buf;
+	(void)len;
+}
+
+static u32 op_get_generation(struct vdpa_device *v)
+{
+	struct vduse_dev *d = of(v);
+	u32 g;
+
+	pthread_mutex_lock(&d->lock);
+	g = d->generation;
+	pthread_mutex_unlock(&d->lock);
+	return g;
+}
+
+/* What a daemon can have is a file: memory without one is left out, and looking it up fails there. */
+static int copy_files(struct vdpa_iotlb *to, const struct vdpa_iotlb *from)
+{
+	u64 off;
+
+	for (const struct vdpa_map *m = vdpa_iotlb_find(from, 0, ~0ull); m; m = vdpa_iotlb_next(from, m)) {
+		int ret;
+
+		if (!m->mem || vdpa_mem_file(m->mem, m->off, &off) < 0)
+			continue;
+		ret = vdpa_iotlb_add(to, m);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+static struct vdpa_iotlb *swap_iotlb(struct vduse_dev *d, struct vdpa_iotlb *t)
+{
+	struct vdpa_iotlb *old;
+
+	pthread_mutex_lock(&d->lock);
+	old = d->iotlb;
+	d->iotlb = t;
+	pthread_mutex_unlock(&d->lock);
+	return old;
+}
+
+static int op_set_map(struct vdpa_device *v, u32 asid, const struct vdpa_iotlb *table)
+{
+	struct vduse_dev *d = of(v);
+	struct vduse_dev_request req = {.type = VDUSE_UPDATE_IOTLB, .iova = {.last = ~0ull}};
+	struct vdpa_iotlb *t = vdpa_iotlb_new(VDPA_IOTLB_ENTRIES);
+	int ret;
+
+	(void)asid;	/* there is only one */
+	if (!t)
+		return -ENOMEM;
+	ret = copy_files(t, table);
+	if (!ret) {
+		t = swap_iotlb(d, t);
+		ret = vduse_msg_send(d, &req, NULL);
+		if (ret)
+			t = swap_iotlb(d, t);
+	}
+	vdpa_iotlb_free(t);
+	return ret;
+}
+
+static int op_get_page(struct vdpa_device *v)
+{
+	return of(v)->page_fd;
+}
+
+static int op_get_kickfd(struct vdpa_device *v, u16 vq, u32 *seq)
+{
+	struct vduse_dev *d = of(v);
+	int fd;
+
+	pthread_mutex_lock(&d->lock);
+	*seq = atomic_load(&d->page[vq].kick);
+	fd = d->vqs[vq].ready && d->vqs[vq].kickfd >= 0 ? d->vqs[vq].kickfd : -ENOENT;
+	pthread_mutex_unlock(&d->lock);
+	return fd;
+}
+
+static int dma_info(struct vdpa_device *v, struct vdpa_dma_info *i)
+{
+	const struct vduse_dev *d = of(v);
+
+	*i = (struct vdpa_dma_info){d->domain.fd, d->domain.bounce_size, d->domain.iova_size};
+	return 0;
+}
+
+static int dma_bounce(struct vdpa_device *v)
+{
+	struct vduse_dev *d = of(v);
+	int ret;
+
+	pthread_mutex_lock(&d->lock);
+	ret = vdpa_domain_bounce(&d->domain, d->iotlb);
+	pthread_mutex_unlock(&d->lock);
+	return ret;
+}
+
+static int dma_alloc(struct vdpa_device *v, u64 size, u64 *iova)
+{
+	struct vduse_dev *d = of(v);
+	int ret;
+
+	pthread_mutex_lock(&d->lock);
+	ret = vdpa_domain_alloc(&d->domain, d->iotlb, size, iova);
+	pthread_mutex_unlock(&d->lock);
+	return ret;
+}
+
+static int dma_free(struct vdpa_device *v, u64 iova, u64 size)
+{
+	struct vduse_dev *d = of(v);
+	int ret;
+
+	pthread_mutex_lock(&d->lock);
+	ret = vdpa_domain_free(&d->domain, d->iotlb, iova, size);
+	pthread_mutex_unlock(&d->lock);
+	return ret;
+}
+
+static const struct vdpa_dma_ops dma_ops = {
+	.info = dma_info,
+	.bounce = dma_bounce,
+	.alloc = dma_alloc,
+	.free = dma_free,
+};
+
+static void op_free(struct vdpa_device *v)
+{
+	struct vduse_vdpa *p = container_of(v, struct vduse_vdpa, vdev);
+	struct vduse_dev *d = p->d;
+
+	vduse_lock_list();
+	pthread_mutex_lock(&d->lock);
+	vduse_local_reset(d);
+	vdpa_iotlb_del(d->iotlb, 0, ~0ull);
+	vdpa_domain_exit(&d->domain);
+	d->umem.set = false;
+	d->vdpa = NULL;
+	pthread_mutex_unlock(&d->lock);
+	vduse_unlock_list();
+	free(p);
+}
+
+static const struct vdpa_config_ops vduse_ops = {
+	.set_vq_address = op_set_vq_address,
+	.set_vq_num = op_set_vq_num,
+	.kick_vq = op_kick_vq,
+	.set_vq_cb = op_set_vq_cb,
+	.set_vq_ready = op_set_vq_ready,
+	.get_vq_ready = op_get_vq_ready,
+	.set_vq_state = op_set_vq_state,
+	.get_vq_state = op_get_vq_state,
+	.get_vq_align = op_get_vq_align,
+	.get_vq_num_max = op_get_vq_num_max,
+	.get_device_features = op_get_device_features,
+	.set_driver_features = op_set_driver_features,
+	.get_driver_features = op_get_driver_features,
+	.set_config_cb = op_set_config_cb,
+	.get_device_id = op_get_device_id,
+	.get_vendor_id = op_get_vendor_id,
+	.get_status = op_get_status,
+	.set_status = op_set_status,
+	.reset = op_reset,
+	.get_config_size = op_get_config_size,
+	.get_config = op_get_config,
+	.set_config = op_set_config,
+	.get_generation = op_get_generation,
+	.set_map = op_set_map,
+	.get_page = op_get_page,
+	.get_kickfd = op_get_kickfd,
+	.dma = &dma_ops,
+	.free = op_free,
+};
+
+/* Claim the device for the bus, under the list's lock. */
+static int attach(const char *name, struct vduse_vdpa *p)
+{
+	struct vduse_dev *d = vduse_lookup(name);
+	int ret = 0;
+
+	if (!d) {
+		ret = -EINVAL;
+		goto out;
+	}
+	if (d->vdpa) {
+		ret = -EEXIST;
+		goto out;
+	}
+	pthread_mutex_lock(&d->lock);
+	for (u32 i = 0; i < d->nvqs; i++)
+		if (!d->vqs[i].num_max)
+			ret = -EINVAL;
+	if (!ret)
+		ret = vdpa_domain_init(&d->domain, VDPA_BOUNCE_SIZE, VDPA_IOVA_SIZE);
+	if (!ret) {
+		p->d = d;
+		d->vdpa = p;
+	}
+	pthread_mutex_unlock(&d->lock);
+out:
+	vduse_unlock_list();
+	return ret;
+}
+
+static int dev_add(struct vdpa_mgmtdev *m, const char *name, const struct vdpa_dev_attrs *a)
+{
+	struct vduse_vdpa *p = calloc(1, sizeof(*p));
+	int ret;
+
+	(void)a;	/* none is accepted */
+	if (!p)
+		return -ENOMEM;
+	ret = attach(name, p);
+	if (ret) {
+		free(p);
+		return ret;
+	}
+	vdpa_device_init(&p->vdev, m, &vduse_ops, name, p->d->nvqs, 1, 1);
+	p->vdev.use_va = true;
+	ret = vdpa_register(&p->vdev);
+	if (ret)
+		vdpa_put(&p->vdev);
+	return ret;
+}
+
+static void dev_del(struct vdpa_mgmtdev *m, struct vdpa_device *v)
+{
+	vdpa_unregister(v);
+	vdpa_put(v);	/* ours, of vdpa_device_init() */
+}
+
+struct vdpa_mgmtdev vduse_mgmt = {
+	.name = "vduse",
+	.classes = BIT(VIRTIO_ID_BLOCK),
+	.dev_add = dev_add,
+	.dev_del = dev_del,
+};

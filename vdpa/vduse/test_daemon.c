@@ -1,0 +1,409 @@
+// SPDX-License-Identifier: MIT
+/* The daemon of the tests; see the header. */
+#include "vdpa/vduse/test_daemon.h"
+
+#include <errno.h>
+#include <linux/virtio_blk.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_ring.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/bits.h"
+#include "base/log.h"
+#include "vdpa/vdpa.h"
+
+#define FEATURES \
+	(BIT(VIRTIO_BLK_F_SEG_MAX) | BIT(VIRTIO_BLK_F_BLK_SIZE) | BIT(VIRTIO_BLK_F_FLUSH) | \
+	 BIT(VIRTIO_BLK_F_MQ) | BIT(VIRTIO_BLK_F_DISCARD) | BIT(VIRTIO_BLK_F_WRITE_ZEROES) | \
+	 BIT(VIRTIO_RING_F_INDIRECT_DESC) | BIT(VIRTIO_RING_F_EVENT_IDX) | BIT(VIRTIO_F_VERSION_1) | \
+	 BIT(VIRTIO_F_ACCESS_PLATFORM))
+
+long td_ioctl(struct test_daemon *t, u32 nr, void *arg, size_t len)
+{
+	int fd;
+	u32 seq;
+	long ret = vduse_ioctl(t->d, nr, arg, len, -1, &fd, &seq);
+
+	if (fd >= 0)
+		close(fd);
+	return ret;
+}
+
+void td_create(struct test_daemon *t, const char *name, unsigned queues, u16 depth, u64 size, u64 less_features)
+{
+	struct {
+		struct vduse_dev_config c;
+		struct virtio_blk_config b;
+	} arg = {
+		.c = {.device_id = 2, .features = FEATURES & ~less_features, .vq_num = queues, .vq_align = 4096,
+		      .config_size = sizeof(struct virtio_blk_config)},
+		.b = {.capacity = size / 512, .blk_size = 512, .seg_max = 126, .num_queues = (u16)queues,
+		      .max_discard_sectors = 1024, .max_discard_seg = 1, .max_write_zeroes_sectors = 1024,
+		      .max_write_zeroes_seg = 1, .write_zeroes_may_unmap = 1},
+	};
+	long ret;
+
+	memset(t, 0, sizeof(*t));
+	snprintf(t->name, sizeof(t->name), "%s", name);
+	snprintf(arg.c.name, sizeof(arg.c.name), "%s", name);
+	t->queues = queues;
+	t->depth = depth;
+	t->size = size;
+	t->disk = calloc(1, max(size, (u64)1));
+	t->sock = -1;
+	ret = vduse_control_ioctl(&t->ctl, VDUSE_CREATE_DEV, &arg, sizeof(arg));
+	BUG_ON(ret || !t->disk);
+}
+
+static u8 *translate(struct test_daemon *t, u64 iova, u64 len)
+{
+	struct vduse_iotlb_entry e = {.start = iova, .last = iova + (len ? len - 1 : 0)};
+	struct td_region *r;
+	u32 seq;
+	int fd;
+
+	for (unsigned i = 0; i < t->nr_regions; i++) {
+		r = &t->regions[i];
+		if (iova >= r->start && e.last <= r->last)
+			return r->p + (iova - r->start);
+	}
+	if (t->nr_regions == TD_REGIONS || vduse_ioctl(t->d, VDUSE_IOTLB_GET_FD, &e, sizeof(e), -1, &fd, &seq))
+		return NULL;
+	r = &t->regions[t->nr_regions];
+	r->start = e.start;
+	r->last = e.last;
+	r->len = e.last - e.start + 1;
+	r->p = mmap(NULL, r->len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)e.offset);
+	close(fd);
+	BUG_ON(r->p == MAP_FAILED);
+	t->nr_regions++;
+	return r->p + (iova - r->start);
+}
+
+static void forget_regions(struct test_daemon *t)
+{
+	while (t->nr_regions) {
+		struct td_region *r = &t->regions[--t->nr_regions];
+
+		munmap(r->p, r->len);
+	}
+}
+
+static u16 ld16(const u8 *p)
+{
+	return __atomic_load_n((const u16 *)(const void *)p, __ATOMIC_ACQUIRE);
+}
+
+static void st16(u8 *p, u16 v)
+{
+	__atomic_store_n((u16 *)(void *)p, v, __ATOMIC_RELEASE);
+}
+
+static void queues_off(struct test_daemon *t)
+{
+	for (unsigned i = 0; i < t->queues; i++) {
+		struct td_queue *q = &t->q[i];
+
+		if (q->on)
+			close(q->kick);
+		q->on = false;
+	}
+}
+
+/* As libvduse: look which queues are ready, map their rings, give an eventfd, kick ourselves. */
+static void queues_on(struct test_daemon *t)
+{
+	for (u32 i = 0; i < t->queues; i++) {
+		struct vduse_vq_info info = {.index = i};
+		struct vduse_vq_eventfd e = {.index = i};
+		struct td_queue *q = &t->q[i];
+		u64 one = 1;
+		u32 seq;
+		int fd;
+
+		if (q->on || td_ioctl(t, VDUSE_VQ_GET_INFO, &info, sizeof(info)) || !info.ready)
+			continue;
+		q->num = (u16)info.num;
+		q->desc = translate(t, info.desc_addr, 16ull * q->num);
+		q->avail = translate(t, info.driver_addr, 6 + 2ull * q->num);
+		q->used_ring = translate(t, info.device_addr, 6 + 8ull * q->num);
+		if (!q->desc || !q->avail || !q->used_ring)
+			continue;
+		/* Without a log of what was taken, an honest daemon goes on at what it has answered. */
+		q->used = ld16(q->used_ring + 2);
+		q->last_avail = q->used;
+		q->kick = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+		e.fd = q->kick;
+		(void)vduse_ioctl(t->d, VDUSE_VQ_SETUP_KICKFD, &e, sizeof(e), q->kick, &fd, &seq);
+		q->on = true;
+		(void)td_ioctl(t, VDUSE_VQ_INJECT_IRQ, &i, sizeof(i));
+		BUG_ON(write(q->kick, &one, sizeof(one)) < 0);
+	}
+}
+
+/* One block request over the chain; returns the bytes written. */
+static u32 execute(struct test_daemon *t, const struct vring_desc *d, unsigned n)
+{
+	struct virtio_blk_outhdr h = { 0 };
+	u8 *status = NULL, result = VIRTIO_BLK_S_OK;
+	u32 written = 0;
+	u64 at = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		u8 *p = translate(t, d[i].addr, d[i].len);
+
+		if (!p)
+			return 0;
+		if (i == 0) {
+			memcpy(&h, p, sizeof(h));
+			at = h.sector * 512;
+			continue;
+		}
+		if (i == n - 1) {
+			status = p;
+			written++;
+			continue;
+		}
+		switch (h.type) {
+		case VIRTIO_BLK_T_IN:
+		case VIRTIO_BLK_T_OUT:
+			if (at + d[i].len > t->size) {
+				result = VIRTIO_BLK_S_IOERR;
+				break;
+			}
+			if (h.type == VIRTIO_BLK_T_IN) {
+				memcpy(p, t->disk + at, d[i].len);
+				written += d[i].len;
+			} else {
+				memcpy(t->disk + at, p, d[i].len);
+			}
+			at += d[i].len;
+			break;
+		case VIRTIO_BLK_T_DISCARD:
+		case VIRTIO_BLK_T_WRITE_ZEROES: {
+			struct virtio_blk_discard_write_zeroes z;
+
+			memcpy(&z, p, sizeof(z));
+			memset(t->disk + z.sector * 512, 0, z.num_sectors * 512ull);
+			break;
+		}
+		case VIRTIO_BLK_T_GET_ID:
+			memcpy(p, "test-daemon-serial\0\0", 20);
+			written += 20;
+			break;
+		default:
+			result = VIRTIO_BLK_S_UNSUPP;
+		}
+	}
+	if (status)
+		*status = result;
+	return written;
+}
+
+static void used_put(struct td_queue *q, u32 id, u32 len)
+{
+	struct vring_used_elem e = {id, len};
+
+	memcpy(q->used_ring + 4 + 8 * (q->used % q->num), &e, sizeof(e));
+	q->used++;
+}
+
+static void finish(struct test_daemon *t, struct td_queue *q, u32 id, u32 len)
+{
+	switch (atomic_load(&t->lie)) {
+	case TD_LEN:
+		used_put(q, id, len + 0x10000000);
+		break;
+	case TD_ID_RANGE:
+		used_put(q, q->num, len);
+		break;
+	case TD_ID_IDLE:
+		used_put(q, (id + 1) % q->num, len);
+		break;
+	case TD_REPEAT:
+		used_put(q, id, len);
+		used_put(q, id, len);
+		break;
+	case TD_JUMP:
+		used_put(q, id, len);
+		q->used += 1000;
+		break;
+	case TD_SCRIBBLE:
+		memset(q->desc, 0xff, 16ull * q->num);
+		memset(q->avail, 0xff, 4 + 2ull * q->num);
+		used_put(q, id, len);
+		break;
+	default:
+		used_put(q, id, len);
+	}
+	st16(q->used_ring + 2, q->used);
+}
+
+static void serve(struct test_daemon *t, u32 n)
+{
+	struct td_queue *q = &t->q[n];
+	bool any = false;
+
+	for (;;) {
+		struct vring_desc chain[128], *table = (void *)q->desc;
+		u16 head, avail = ld16(q->avail + 2);
+		unsigned len = 0;
+
+		if (avail == q->last_avail) {
+			/* Ask to be kicked for the next one, then look again. */
+			st16(q->used_ring + 4 + 8 * q->num, avail);
+			atomic_thread_fence(memory_order_seq_cst);
+			if (ld16(q->avail + 2) == q->last_avail)
+				break;
+			continue;
+		}
+		head = ld16(q->avail + 4 + 2 * (q->last_avail % q->num));
+		q->last_avail++;
+		if (head >= q->num)
+			return;
+		chain[0] = table[head];
+		if (chain[0].flags & VRING_DESC_F_INDIRECT) {
+			table = (void *)translate(t, chain[0].addr, chain[0].len);
+			if (!table)
+				return;
+			chain[0] = table[0];
+		}
+		while ((chain[len++].flags & VRING_DESC_F_NEXT) && len < ARRAY_SIZE(chain))
+			chain[len] = table[chain[len - 1].next];
+		finish(t, q, head, execute(t, chain, len));
+		any = true;
+	}
+	if (any)
+		(void)td_ioctl(t, VDUSE_VQ_INJECT_IRQ, &n, sizeof(n));
+}
+
+static void message(struct test_daemon *t)
+{
+	struct vduse_dev_response resp = { 0 };
+	struct vduse_dev_request req;
+
+	if (read(t->sock, &req, sizeof(req)) != sizeof(req))
+		return;
+	resp.request_id = req.request_id;
+	resp.result = VDUSE_REQ_RESULT_OK;
+	switch (req.type) {
+	case VDUSE_GET_VQ_STATE:
+		resp.vq_state.split.avail_index = t->q[req.vq_state.index].last_avail;
+		break;
+	case VDUSE_SET_STATUS:
+		atomic_fetch_add(&t->status_msgs, 1);
+		if ((req.s.status & VIRTIO_CONFIG_S_DRIVER_OK) && atomic_load(&t->refuse_driver_ok)) {
+			resp.result = VDUSE_REQ_RESULT_FAILED;
+			break;
+		}
+		atomic_store(&t->status, req.s.status);
+		if (req.s.status & VIRTIO_CONFIG_S_DRIVER_OK)
+			queues_on(t);
+		if (!req.s.status) {
+			queues_off(t);
+			forget_regions(t);
+		}
+		break;
+	case VDUSE_UPDATE_IOTLB:
+		atomic_fetch_add(&t->updates, 1);
+		forget_regions(t);
+		break;
+	default:
+		resp.result = VDUSE_REQ_RESULT_FAILED;
+	}
+	(void)!vduse_write(t->d, &resp, sizeof(resp));
+}
+
+static void *daemon_thread(void *arg)
+{
+	struct test_daemon *t = arg;
+	u64 features, n;
+
+	/* Left by a daemon before us: the rings stand in the midst of work. */
+	(void)td_ioctl(t, VDUSE_DEV_GET_FEATURES, &features, sizeof(features));
+	if (features)
+		queues_on(t);
+	for (;;) {
+		struct pollfd p[2 + TD_QUEUES] = {
+			{.fd = t->stop_fd, .events = POLLIN},
+			{.fd = atomic_load(&t->mute) ? -1 : t->sock, .events = POLLIN},
+		};
+
+		for (unsigned i = 0; i < t->queues; i++)
+			p[2 + i] = (struct pollfd){.fd = t->q[i].on && !atomic_load(&t->hold) ? t->q[i].kick : -1,
+						   .events = POLLIN};
+		/* Behaviour may change while we sleep. */
+		poll(p, 2 + t->queues, 20);
+		if (p[0].revents)
+			return NULL;
+		if (p[1].revents & POLLIN)
+			message(t);
+		for (unsigned i = 0; i < t->queues; i++) {
+			if (!t->q[i].on || !(p[2 + i].revents & POLLIN))
+				continue;
+			if (read(t->q[i].kick, &n, sizeof(n)) == sizeof(n))
+				atomic_fetch_add(&t->kicks, 1);
+			serve(t, i);
+		}
+	}
+}
+
+void td_start(struct test_daemon *t)
+{
+	int ret = vduse_open(t->name, &t->d, &t->sock);
+
+	BUG_ON(ret);
+	for (u32 i = 0; i < t->queues; i++) {
+		struct vduse_vq_config c = {.index = i, .max_size = t->depth};
+
+		BUG_ON(td_ioctl(t, VDUSE_VQ_SETUP, &c, sizeof(c)));
+	}
+	t->stop_fd = eventfd(0, EFD_CLOEXEC);
+	BUG_ON(pthread_create(&t->thread, NULL, daemon_thread, t));
+}
+
+void td_kill(struct test_daemon *t)
+{
+	u64 one = 1;
+
+	if (t->sock < 0)
+		return;
+	BUG_ON(write(t->stop_fd, &one, sizeof(one)) < 0);
+	pthread_join(t->thread, NULL);
+	queues_off(t);
+	forget_regions(t);
+	close(t->stop_fd);
+	close(t->sock);
+	t->sock = -1;
+	vduse_close(t->d);
+}
+
+void td_destroy(struct test_daemon *t)
+{
+	char name[VDUSE_NAME_MAX] = "";
+
+	td_kill(t);
+	memcpy(name, t->name, sizeof(t->name));
+	BUG_ON(vduse_control_ioctl(&t->ctl, VDUSE_DESTROY_DEV, name, sizeof(name)));
+	free(t->disk);
+}
+
+int td_attach(const char *name)
+{
+	struct vdpa_mgmtdev *m = vdpa_mgmtdev_find(NULL, "vduse");
+	const struct vdpa_dev_attrs none = { 0 };
+
+	BUG_ON(!m);
+	return m->dev_add(m, name, &none);
+}
+
+void td_detach(const char *name)
+{
+	BUG_ON(vdpa_delete(name));
+}

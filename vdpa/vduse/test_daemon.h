@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A VDUSE daemon in a thread of a test: a block device on plain memory, and on
+ * demand one that lies. It uses VDUSE as a daemon does: messages on its socket,
+ * ioctls, regions mapped from descriptors.
+ */
+#ifndef VDPA_VDUSE_TEST_DAEMON_H
+#define VDPA_VDUSE_TEST_DAEMON_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "vdpa/vduse/vduse.h"
+
+#define TD_QUEUES 16
+#define TD_REGIONS 64
+
+enum td_lie {
+	TD_HONEST,
+	TD_LEN,		/* used.len beyond what was posted */
+	TD_ID_RANGE,	/* used.id out of range */
+	TD_ID_IDLE,	/* used.id of what is not in flight */
+	TD_REPEAT,	/* the same request finished twice */
+	TD_JUMP,	/* used index far ahead */
+	TD_SCRIBBLE,	/* descriptors and available ring overwritten */
+	TD_LIES
+};
+
+struct td_region { u64 start, last; u8 *p; size_t len; };
+
+struct td_queue {
+	bool on;
+	int kick;
+	u16 num, last_avail, used;
+	u8 *desc, *avail, *used_ring;
+};
+
+struct test_daemon {
+	char name[64];
+	struct vduse_control ctl;
+	struct vduse_dev *d;
+	int sock, stop_fd;
+	pthread_t thread;
+	u8 *disk;
+	u64 size;
+	unsigned queues;
+	u16 depth;
+	/* Behaviour; set any time. */
+	_Atomic bool mute;		/* reads no message */
+	_Atomic bool refuse_driver_ok;
+	_Atomic bool hold;		/* takes no request */
+	_Atomic int lie;		/* enum td_lie */
+	/* Counted. */
+	_Atomic unsigned updates, kicks, status_msgs;
+	_Atomic u8 status;
+	struct td_region regions[TD_REGIONS];
+	unsigned nr_regions;
+	struct td_queue q[TD_QUEUES];
+};
+
+/* Create the device and set its queues up, without attaching it. @size of the disk in bytes. */
+void td_create(struct test_daemon *t, const char *name, unsigned queues, u16 depth, u64 size, u64 less_features);
+/* Open it and serve in a thread. A second start after td_kill() continues where the rings stand. */
+void td_start(struct test_daemon *t);
+/* Stop without a word, as by SIGKILL. */
+void td_kill(struct test_daemon *t);
+/* Kill and destroy; the device is not on the bus any more. */
+void td_destroy(struct test_daemon *t);
+
+/* An ioctl with a struct argument, no descriptors. */
+long td_ioctl(struct test_daemon *t, u32 nr, void *arg, size_t len);
+/* `vdpa dev add name NAME mgmtdev vduse`, `vdpa dev del NAME`. */
+int td_attach(const char *name);
+void td_detach(const char *name);
+
+#endif
