@@ -223,10 +223,12 @@ def table(m, workloads, results, pick):
             line += f"{w.must:>6g}{w.moonshot:>6g}"
             goal = "moonshot" if ours[0] <= w.moonshot * 1.02 else "must" if ours[0] <= w.must else "missed"
         print(f"{line}  {goal}".rstrip())
-    for n in names:
-        for key, values in sorted(results[n].values.items()):
-            print(f"{key:<13}{'us':>8}{statistics.median(results['native'].values.get(key, [math.nan])):>10.4g}"
-                  f"  {n}: {statistics.median(values):.4g}")
+    for key in sorted({k for r in results.values() for k in r.values}):
+        line = f"{key:<13}{'us':>8}"
+        for n in m.names:
+            values = results[n].values.get(key)
+            line += f"{statistics.median(values):>9.4g}{' ' if n == 'native' else ' us'}" if values else f"{'-':>12}"
+        print(line)
     rows = [w.name for w in workloads if w.flags & COMPUTE]
     for what, keep in (("compute rows", rows), ("without REP copies", [r for r in rows if r not in ("memcpy16k", "repmovsb")])):
         keep = [r for r in keep if all(r in ratios[n] for n in names)]
