@@ -113,8 +113,10 @@ int diff_sim_init(const char *model, enum diff_engine engine)
 
 	if (!pml4)
 		build_memory();
-	cpus[engine] = m && engine == DIFF_INTERP ? x86_cpu_new(m, engine) : NULL;
-	return cpus[engine] ? 0 : -1;
+	/* Every block is translated before it is executed, unless the caller wants it otherwise. */
+	setenv("USERKVM_JIT_HOT", "0", 0);
+	cpus[engine] = m ? x86_cpu_new(m, engine) : NULL;
+	return !cpus[engine] || x86_set_engine(cpus[engine], engine == DIFF_JIT ? X86_ENGINE_JIT : X86_ENGINE_INTERP) ? -1 : 0;
 }
 
 static void seg(struct x86_state *s, enum x86_seg n, u16 sel, u32 ar)
@@ -182,7 +184,8 @@ int diff_sim_run(enum diff_engine engine, const struct diff_case *c, struct diff
 	memcpy(code + (c->in.rip - DIFF_CODE), c->code, c->len);
 	memset(code + (c->in.rip - DIFF_CODE) + c->len, 0xcc, 16);
 	load(cpu, c);
-	if (x86_run(cpu, MAX_INSNS) != X86_RUN_HALT)
+	/* Without a limit translated blocks are chained; the caller has a watchdog. */
+	if (x86_run(cpu, engine == DIFF_JIT ? 0 : MAX_INSNS) != X86_RUN_HALT)
 		return -1;
 	x86_get_state(cpu, &s);
 	if (s.rip < KERNEL + STUB_OFF || s.rip > KERNEL + STUB_OFF + 255 * 16 + 1)
