@@ -278,24 +278,21 @@ void fake_use_dma_map(struct fake *f)
 	f->ops.dma_unmap = dma_unmap;
 }
 
+/* Under the lock that set_vq_cb is called with: so the callback is not gone meanwhile. */
+static void call_back(struct fake *f, const struct vdpa_callback *cb)
+{
+	pthread_mutex_lock(&f->dev.lock);
+	if (cb->fn)
+		cb->fn(cb->arg);
+	pthread_mutex_unlock(&f->dev.lock);
+}
+
 void fake_vq_interrupt(struct fake *f, u16 vq)
 {
-	struct vdpa_callback cb;
-
-	pthread_mutex_lock(&f->dev.lock);
-	cb = f->vq[vq].cb;
-	pthread_mutex_unlock(&f->dev.lock);
-	if (cb.fn)
-		cb.fn(cb.arg);
+	call_back(f, &f->vq[vq].cb);
 }
 
 void fake_config_interrupt(struct fake *f)
 {
-	struct vdpa_callback cb;
-
-	pthread_mutex_lock(&f->dev.lock);
-	cb = f->config_cb;
-	pthread_mutex_unlock(&f->dev.lock);
-	if (cb.fn)
-		cb.fn(cb.arg);
+	call_back(f, &f->config_cb);
 }

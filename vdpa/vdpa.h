@@ -10,7 +10,8 @@
  * operation is called with the device's configuration lock held unless it says
  * otherwise, and may block (a VDUSE daemon answers within its time-out).
  * Callbacks into the driver (vq, config) come from any thread, with no lock
- * held. Lock order: binding, bus, configuration, the parent's own.
+ * held that an operation here takes; once set_vq_cb, set_config_cb or reset has
+ * returned, a callback that was set before neither runs nor will. Lock order: binding, bus, configuration, the parent's own.
  */
 #ifndef VDPA_VDPA_H
 #define VDPA_VDPA_H
