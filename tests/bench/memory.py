@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 MIB = 256
-p = subprocess.Popen([sys.argv[1], "boot", "-m", f"{MIB}M", "-c", "1", "--timeout", "120", "--run", "echo up; sleep 20"],
+p = subprocess.Popen([sys.argv[1], "boot", "--engine", sys.argv[2], "-m", f"{MIB}M", "-c", "1", "--timeout", "120", "--run", "echo up; sleep 20"],
                      stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
 p.stdout.readline()
 guest = other = 0
@@ -25,4 +25,4 @@ for line in open(f"/proc/{p.pid}/smaps"):
             other += kib
 p.terminate()
 p.wait()
-print(f"resident: guest RAM {guest / 1024:.1f} MiB of {MIB}, userkvm itself {other / 1024:.1f} MiB")
+print(f"{sys.argv[2]}: resident: guest RAM {guest / 1024:.1f} MiB of {MIB}, userkvm itself {other / 1024:.1f} MiB")

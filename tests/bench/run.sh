@@ -61,13 +61,19 @@ boot() {
 }
 
 memory() {
-	python3 "$(dirname "$0")/memory.py" "$build/userkvm"
+	for engine in $(engines); do
+		python3 "$(dirname "$0")/memory.py" "$build/userkvm" "$engine"
+	done
 }
 
 for w in $what; do
 	echo "== $w"
 	case $w in
-	micro) "$build/tests/bench/bench" ;;
+	micro)
+		for engine in $(engines); do
+			echo "-- $engine"
+			USERKVM_ENGINE=$engine "$build/tests/bench/bench"
+		done ;;
 	workloads) python3 "$(dirname "$0")/workloads.py" "$build" ;;
 	quick) python3 "$(dirname "$0")/workloads.py" "$build" --quick ;;
 	boot) boot ;;

@@ -40,7 +40,7 @@ static u64 here(const struct out *o)
 
 static bool room(const struct out *o, unsigned insns)
 {
-	return o->c->nr + insns + 12 < DIFF_MAX_INSNS && o->c->len + insns * 15 + 200 < DIFF_CODE_MAX;
+	return o->c->nr + insns + 24 < DIFF_MAX_INSNS && o->c->len + insns * 15 + 200 < DIFF_CODE_MAX;
 }
 
 /* @group: the instructions that only make sense together (a loop's counter and its branch); 0: alone. */
@@ -275,8 +275,14 @@ static u16 aim_hidden(struct out *o, const ZydisDecodedInstruction *in, const Zy
 	for (unsigned i = 0; i < in->operand_count; i++) {
 		if (ops[i].type != ZYDIS_OPERAND_TYPE_MEMORY || ops[i].visibility != ZYDIS_OPERAND_VISIBILITY_HIDDEN)
 			continue;
-		if (gpr(ops[i].mem.base) == 7)
+		if (gpr(ops[i].mem.base) == 7 && diff_below(o->r, 10) == 0) {
+			/* mov edi, the end of what can be written: faults half-way. */
+			u32 a = (u32)DIFF_RO - diff_below(o->r, 64);
+
+			PUT(o, group, 0xbf, (u8)a, (u8)(a >> 8), (u8)(a >> 16), (u8)(a >> 24));
+		} else if (gpr(ops[i].mem.base) == 7) {
 			PUT(o, group, 0x48, 0x8d, 0xbd, (u8)d, (u8)(d >> 8), 0, 0);
+		}
 		if (gpr(ops[i].mem.base) == 6)
 			PUT(o, group, 0x48, 0x8d, 0xb3, (u8)(d + 24), (u8)((d + 24) >> 8), 0, 0);
 	}
@@ -442,7 +448,7 @@ static void transfer(struct out *o)
 	u16 group = new_group(o);
 
 	define_flags(o);
-	switch (diff_below(o->r, 6)) {
+	switch (diff_below(o->r, 7)) {
 	case 0:		/* jmp short over a trap */
 		PUT(o, group, 0xeb, 1);
 		PUT(o, group, 0xcc);
@@ -467,6 +473,14 @@ static void transfer(struct out *o)
 		PUT(o, group, 0xc3);
 		PUT(o, group, 0xcc);
 		PUT(o, group, 0xcc);
+		break;
+	case 5:		/* movzx eax, r15b; lea rcx, [rip + 6]; lea rcx, [rcx + 4 rax]; jmp rcx; 7 times add rdx, i */
+		PUT(o, group, 0x41, 0x0f, 0xb6, 0xc7);
+		PUT(o, group, 0x48, 0x8d, 0x0d, 6, 0, 0, 0);
+		PUT(o, group, 0x48, 0x8d, 0x0c, 0x81);
+		PUT(o, group, 0xff, 0xe1);
+		for (u8 i = 0; i < 7; i++)
+			PUT(o, group, 0x48, 0x83, 0xc2, i);
 		break;
 	default:	/* lea rdx, [rip + 4]; call rdx; jmp out; f: ret 0 */
 		PUT(o, group, 0x48, 0x8d, 0x15, 4, 0, 0, 0);
