@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "base/bits.h"
-#include "base/log.h"
 #include "vdpa/iotlb.h"
 
 static u64 pages(const struct vdpa_domain *m)
@@ -106,6 +105,9 @@ int vdpa_domain_alloc(struct vdpa_domain *m, struct vdpa_iotlb *t, u64 size, u64
 		return -ENOMEM;
 	at -= n;
 	*iova = m->bounce_size + (at << PAGE_SHIFT);
+	/* Zeroes now and not when it was freed: a driver whose device was taken away may still look there. */
+	if (fallocate(m->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)*iova, (off_t)(n << PAGE_SHIFT)) < 0)
+		return -errno;
 	ret = vdpa_iotlb_add(t, &(struct vdpa_map){
 			.start = *iova, .last = *iova + (n << PAGE_SHIFT) - 1, .perm = VDPA_RW,
 			.mem = m->mem, .off = *iova});
@@ -127,8 +129,5 @@ int vdpa_domain_free(struct vdpa_domain *m, struct vdpa_iotlb *t, u64 iova, u64 
 		return -EINVAL;
 	vdpa_iotlb_del(t, iova, iova);
 	mark(m, (iova - m->bounce_size) >> PAGE_SHIFT, len >> PAGE_SHIFT, false);
-	/* The next owner finds zeroes; whoever still has this mapped finds them too. */
-	if (fallocate(m->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)iova, (off_t)len) < 0)
-		log_warn("vdpa: domain memory at 0x%llx stays: %s", (unsigned long long)iova, strerror(errno));
 	return 0;
 }

@@ -1,0 +1,468 @@
+// SPDX-License-Identifier: MIT
+/* The block driver against a daemon in a thread: honest, restarted, lying. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <linux/virtio_blk.h>
+#include <linux/virtio_ring.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/bits.h"
+#include "base/log.h"
+#include "vdpa/vdpa.h"
+#include "vdpa/vduse/test_daemon.h"
+#include "vdpa/virtio/blk.h"
+#include "vdpa/virtio/dma.h"
+#include "vdpa/virtio/session.h"
+
+#define DISK (4u << 20)
+
+static struct test_daemon td;
+static struct vblk *blk;
+
+static void up(unsigned queues, u16 depth, u64 less, const struct vblk_cfg *cfg)
+{
+	char err[256] = "";
+
+	td_create(&td, "disk", queues, depth, DISK, less);
+	td_start(&td);
+	assert_int_equal(td_attach("disk"), 0);
+	blk = vblk_open(vdpa_session_local(), "disk", cfg, err);
+	if (!blk)
+		fail_msg("%s", err);
+}
+
+static void down(void)
+{
+	vblk_close(blk);
+	td_detach("disk");
+	td_destroy(&td);
+}
+
+static void pattern(u8 *p, size_t len, u64 seed)
+{
+	for (size_t i = 0; i < len; i++) {
+		seed = seed * 6364136223846793005ull + 1442695040888963407ull;
+		p[i] = (u8)(seed >> 56);
+	}
+}
+
+/* ---- G.A 7 ---- */
+
+struct worker {
+	pthread_t thread;
+	unsigned queue;
+	u64 first, last;	/* bytes of the disk that are its own */
+	int ret;
+};
+
+static void *verify(void *arg)
+{
+	static const u32 sizes[] = {512, 1536, 4096, 12800, 65536, 1 << 20};
+	struct worker *w = arg;
+	u8 *out = malloc(1 << 20), *in = malloc((1 << 20) + 64);
+
+	for (unsigned i = 0; i < 60 && !w->ret; i++) {
+		u32 len = min(sizes[i % ARRAY_SIZE(sizes)], (u32)(w->last - w->first));
+		u64 off = w->first + (i * 7919ull * 512) % (w->last - w->first - len + 512);
+		/* Buffers at odd addresses too. */
+		u8 *to = in + i % 61;
+
+		pattern(out, len, off + i);
+		w->ret = vblk_io(blk, (u16)w->queue, VBLK_WRITE, out, off, len, 0);
+		if (!w->ret)
+			w->ret = vblk_io(blk, (u16)w->queue, VBLK_READ, to, off, len, 0);
+		if (!w->ret && memcmp(out, to, len))
+			w->ret = -EBADMSG;
+	}
+	free(out);
+	free(in);
+	return NULL;
+}
+
+static void whole_disk(void **state)
+{
+	static const struct { unsigned queues, threads; u16 depth; bool no_indirect, no_event_idx; } rows[] = {
+		{1, 1, 128, false, false}, {1, 4, 4, true, false},  {4, 8, 128, false, true},
+		{16, 16, 128, false, false}, {1, 3, 256, true, true}, {2, 4, 2, false, false},
+	};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct vblk_cfg cfg = {.no_indirect = rows[i].no_indirect, .no_event_idx = rows[i].no_event_idx};
+		struct worker w[16] = { 0 };
+		struct vblk_info info;
+
+		up(rows[i].queues, rows[i].depth, 0, &cfg);
+		vblk_info(blk, &info);
+		assert_int_equal(info.size, DISK);
+		assert_int_equal(info.queues, rows[i].queues);
+		assert_int_equal(info.depth, rows[i].depth);
+		for (unsigned t = 0; t < rows[i].threads; t++) {
+			w[t].queue = t % rows[i].queues;
+			w[t].first = (u64)DISK / 512 / rows[i].threads * t * 512;
+			w[t].last = (u64)DISK / 512 / rows[i].threads * (t + 1) * 512;
+			pthread_create(&w[t].thread, NULL, verify, &w[t]);
+		}
+		for (unsigned t = 0; t < rows[i].threads; t++) {
+			pthread_join(w[t].thread, NULL);
+			assert_int_equal(w[t].ret, 0);
+		}
+		down();
+	}
+}
+
+static void other_requests(void **state)
+{
+	const struct vblk_cfg cfg = { 0 };
+	u8 buf[8192], id[VBLK_ID_LEN];
+	struct iovec iov[3] = {{buf, 512}, {buf + 600, 1024}, {buf + 4000, 512}};
+	struct vblk_req r = {.op = VBLK_WRITE, .len = 2048, .iov = iov, .nr_iov = 3};
+
+	up(1, 128, 0, &cfg);
+	pattern(buf, sizeof(buf), 1);
+	assert_int_equal(vblk_do(blk, 0, &r), 0);
+	assert_memory_equal(td.disk, buf, 512);
+	assert_memory_equal(td.disk + 512, buf + 600, 1024);
+	assert_memory_equal(td.disk + 1536, buf + 4000, 512);
+	assert_int_equal(vblk_io(blk, 0, VBLK_GET_ID, id, 0, sizeof(id), 0), 0);
+	assert_string_equal(id, "test-daemon-serial");
+	/* Longer than the device takes at once. */
+	memset(td.disk, 0xaa, DISK);
+	assert_int_equal(vblk_io(blk, 0, VBLK_WRITE_ZEROES, NULL, 4096, 1 << 20, VBLK_UNMAP), 0);
+	assert_int_equal(td.disk[4095], 0xaa);
+	assert_int_equal(td.disk[4096], 0);
+	assert_int_equal(td.disk[4095 + (1 << 20)], 0);
+	assert_int_equal(td.disk[4096 + (1 << 20)], 0xaa);
+	assert_int_equal(vblk_io(blk, 0, VBLK_DISCARD, NULL, 0, 4096, 0), 0);
+	assert_int_equal(td.disk[0], 0);
+	assert_int_equal(vblk_io(blk, 0, VBLK_FLUSH, NULL, 0, 0, 0), 0);
+	assert_int_equal(vblk_io(blk, 0, VBLK_READ, buf, 1, 512, 0), -EINVAL);
+	assert_int_equal(vblk_io(blk, 0, VBLK_READ, buf, 0, 511, 0), -EINVAL);
+	assert_int_equal(vblk_io(blk, 0, VBLK_READ, buf, DISK, 512, 0), -EINVAL);
+	assert_int_equal(vblk_io(blk, 0, VBLK_READ, buf, DISK - 512, 1024, 0), -EINVAL);
+	down();
+
+	up(1, 128, BIT(VIRTIO_BLK_F_DISCARD) | BIT(VIRTIO_BLK_F_WRITE_ZEROES) | BIT(VIRTIO_BLK_F_FLUSH), &cfg);
+	assert_int_equal(vblk_io(blk, 0, VBLK_DISCARD, NULL, 0, 4096, 0), -EOPNOTSUPP);
+	assert_int_equal(vblk_io(blk, 0, VBLK_FLUSH, NULL, 0, 0, 0), -EOPNOTSUPP);
+	down();
+}
+
+static void depth(void **state)
+{
+	const struct vblk_cfg cfg = {.depth = 64};
+	static u8 buf[128][512];
+	struct vblk_req r[128];
+	unsigned done = 0;
+	int n;
+
+	up(1, 256, 0, &cfg);
+	atomic_store(&td.hold, true);
+	usleep(30000);
+	for (unsigned i = 0; i < 64; i++) {
+		struct iovec *iov = malloc(sizeof(*iov));
+
+		*iov = (struct iovec){buf[i], 512};
+		r[i] = (struct vblk_req){.op = VBLK_READ, .off = i * 512, .len = 512, .iov = iov, .nr_iov = 1};
+		assert_int_equal(vblk_post(blk, 0, &r[i]), 0);
+	}
+	r[64] = r[0];
+	assert_int_equal(vblk_post(blk, 0, &r[64]), -EAGAIN);
+	vblk_kick(blk, 0);
+	atomic_store(&td.hold, false);
+	while (done < 64) {
+		n = vblk_reap(blk, 0, true);
+		assert_true(n > 0);
+		done += (unsigned)n;
+	}
+	for (unsigned i = 0; i < 64; i++) {
+		assert_int_equal(r[i].result, 0);
+		free((void *)r[i].iov);
+	}
+	down();
+}
+
+/* ---- G.A 8 ---- */
+
+static void bounce(void **state)
+{
+	const struct vblk_cfg cfg = { 0 };
+	const u8 secret = 0x5a;
+	u8 *page = aligned_alloc(4096, 8192);
+	struct vdpa_device *d;
+	struct vdpa_dma_info info;
+	const u8 *seen;
+	struct vdma *m;
+	struct vdpa_session *s;
+	u64 at[40];
+	unsigned n = 0;
+
+	up(1, 128, 0, &cfg);
+	d = vdpa_find("disk");
+	assert_int_equal(d->ops->dma->info(d, &info), 0);
+	seen = mmap(NULL, info.bounce_size, PROT_READ, MAP_SHARED, info.fd, 0);
+	assert_ptr_not_equal(seen, MAP_FAILED);
+	memset(page, secret, 8192);
+	memset(page + 512, 0, 512);
+	assert_int_equal(vblk_io(blk, 0, VBLK_WRITE, page + 512, 0, 512, 0), 0);
+	for (u64 i = 0; i < info.bounce_size; i++)
+		if (seen[i] == secret)
+			fail_msg("byte %llu of what was beside the buffer is visible", (unsigned long long)i);
+	munmap((void *)seen, info.bounce_size);
+	vdpa_put(d);
+	vblk_close(blk);
+
+	/* The allocator by itself: all of it but page 0, no two blocks over each other, and back to one piece. */
+	s = vdpa_session_local();
+	{
+		struct vdpa_virtio_req q = {.op = VDPA_VIRTIO_OPEN, .data = "disk"};
+		struct vdpa_virtio_rep r;
+
+		assert_int_equal(s->call(s, &q, -1, &r), 0);
+		m = vdma_new(s, r.fds[0]);
+		close(r.fds[0]);
+		close(r.fds[1]);
+	}
+	assert_non_null(m);
+	for (unsigned round = 0; round < 2; round++) {
+		struct iovec iov = {page, 4096};
+
+		n = 0;
+		/* Blocks of 32, 16, .. 1 pages and so on: the whole but page 0. */
+		for (size_t len = 32 << 20; len >= 4096; len /= 2) {
+			at[n] = vdma_map(m, NULL, 0, len, VDMA_FROM_DEVICE);
+			assert_true(at[n] >= 4096);
+			assert_int_equal(at[n] % len, 0);
+			n++;
+		}
+		assert_int_equal(vdma_in_use(m), (64 << 20) - 4096);
+		assert_int_equal(vdma_map(m, &iov, 1, 1, VDMA_FROM_DEVICE), 0);
+		for (unsigned i = 0; i < n; i++)
+			for (unsigned j = 0; j < i; j++)
+				assert_int_not_equal(at[i], at[j]);
+		while (n)
+			vdma_unmap(m, at[--n], NULL, 0, 1, VDMA_TO_DEVICE);
+		assert_int_equal(vdma_in_use(m), 0);
+	}
+	assert_int_equal(vdma_max(m), 32 << 20);
+	assert_int_equal(vdma_map(m, NULL, 0, (32 << 20) + 1, VDMA_FROM_DEVICE), 0);
+	vdma_free(m);
+	s->close(s);
+	td_detach("disk");
+	td_destroy(&td);
+	free(page);
+}
+
+/* More in flight than bounce memory holds: refused, and everything finishes once there is room. */
+static void exhaustion(void **state)
+{
+	const struct vblk_cfg cfg = { 0 };
+	static u8 buf[1 << 20];
+	struct iovec iov = {buf, sizeof(buf)};
+	static struct vblk_req r[128];
+	unsigned n = 0, done = 0;
+	int ret = 0;
+
+	up(1, 128, 0, &cfg);
+	atomic_store(&td.hold, true);
+	usleep(30000);
+	while (n < 128 && !ret) {
+		r[n] = (struct vblk_req){.op = VBLK_READ, .len = sizeof(buf), .iov = &iov, .nr_iov = 1};
+		ret = vblk_post(blk, 0, &r[n]);
+		n += !ret;
+	}
+	assert_int_equal(ret, -EAGAIN);
+	assert_int_equal(n, 63);
+	vblk_kick(blk, 0);
+	atomic_store(&td.hold, false);
+	while (done < n) {
+		ret = vblk_reap(blk, 0, true);
+		assert_true(ret > 0);
+		done += (unsigned)ret;
+	}
+	assert_int_equal(vblk_io(blk, 0, VBLK_READ, buf, 0, sizeof(buf), 0), 0);
+	down();
+}
+
+/* ---- G.A 11: the daemon dies between requests and in the middle of them ---- */
+
+static _Atomic bool stop;
+
+static void *load(void *arg)
+{
+	struct worker *w = arg;
+	u8 out[4096], in[4096];
+
+	for (u64 i = 0; !atomic_load(&stop) && !w->ret; i++) {
+		u64 off = w->first + i * 4096 % (w->last - w->first);
+
+		pattern(out, sizeof(out), i + w->queue);
+		w->ret = vblk_io(blk, (u16)w->queue, VBLK_WRITE, out, off, sizeof(out), 0);
+		if (!w->ret)
+			w->ret = vblk_io(blk, (u16)w->queue, VBLK_READ, in, off, sizeof(in), 0);
+		if (!w->ret && memcmp(out, in, sizeof(in)))
+			w->ret = -EBADMSG;
+	}
+	return NULL;
+}
+
+static void restarts(void **state)
+{
+	const struct vblk_cfg cfg = { 0 };
+	struct worker w[4] = { 0 };
+
+	up(2, 64, 0, &cfg);
+	atomic_store(&stop, false);
+	for (unsigned t = 0; t < 4; t++) {
+		w[t] = (struct worker){.queue = t % 2, .first = DISK / 4 * t, .last = DISK / 4 * (t + 1)};
+		pthread_create(&w[t].thread, NULL, load, &w[t]);
+	}
+	for (unsigned i = 0; i < 30; i++) {
+		usleep(5000 + i * 311);
+		td_kill(&td);
+		usleep(1000);
+		td_start(&td);
+	}
+	atomic_store(&stop, true);
+	for (unsigned t = 0; t < 4; t++) {
+		pthread_join(w[t].thread, NULL);
+		assert_int_equal(w[t].ret, 0);
+	}
+	down();
+}
+
+/* The device is deleted under load: requests end with an error, soon. */
+static void deleted(void **state)
+{
+	const struct vblk_cfg cfg = { 0 };
+	struct worker w = {.last = DISK};
+
+	up(1, 64, 0, &cfg);
+	atomic_store(&stop, false);
+	pthread_create(&w.thread, NULL, load, &w);
+	usleep(20000);
+	td_detach("disk");
+	pthread_join(w.thread, NULL);
+	assert_int_equal(w.ret, -ENODEV);
+	vblk_close(blk);
+	td_destroy(&td);
+}
+
+/* ---- G.A 15 ---- */
+
+static void lies(void **state)
+{
+	const struct vblk_cfg cfg = { 0 };
+	u8 buf[4096];
+
+	for (int lie = TD_LEN; lie < TD_LIES; lie++) {
+		int ret;
+
+		up(1, 16, 0, &cfg);
+		assert_int_equal(vblk_io(blk, 0, VBLK_READ, buf, 0, sizeof(buf), 0), 0);
+		atomic_store(&td.lie, lie);
+		ret = vblk_io(blk, 0, VBLK_READ, buf, 0, sizeof(buf), 0);
+		if (lie == TD_SCRIBBLE) {
+			/* What it overwrote is never read back. */
+			assert_int_equal(ret, 0);
+			atomic_store(&td.lie, TD_HONEST);
+		} else if (lie != TD_REPEAT && lie != TD_JUMP) {
+			assert_int_equal(ret, -EIO);
+		}
+		if (lie != TD_SCRIBBLE) {
+			/* Broken for good, and nobody hangs. */
+			(void)vblk_io(blk, 0, VBLK_READ, buf, 0, sizeof(buf), 0);
+			assert_int_equal(vblk_io(blk, 0, VBLK_READ, buf, 0, sizeof(buf), 0), -EIO);
+		}
+		down();
+	}
+}
+
+/* ---- G.A 20 ---- */
+
+static void resize(void **state)
+{
+	const struct vblk_cfg cfg = { 0 };
+	struct { struct vduse_config_data d; u64 capacity; } a = {.d = {.length = 8}, .capacity = DISK / 512 / 2};
+	struct pollfd p;
+	struct vblk_info i;
+
+	up(1, 16, 0, &cfg);
+	p = (struct pollfd){.fd = vblk_config_fd(blk), .events = POLLIN};
+	assert_int_equal(poll(&p, 1, 0), 0);
+	assert_int_equal(td_ioctl(&td, VDUSE_DEV_SET_CONFIG, &a, 16), 0);
+	assert_int_equal(poll(&p, 1, 0), 0);
+	assert_int_equal(td_ioctl(&td, VDUSE_DEV_INJECT_CONFIG_IRQ, NULL, 0), 0);
+	assert_int_equal(poll(&p, 1, 1000), 1);
+	assert_int_equal(vblk_update(blk), 1);
+	vblk_info(blk, &i);
+	assert_int_equal(i.size, DISK / 2);
+	assert_int_equal(poll(&p, 1, 0), 0);
+	assert_int_equal(vblk_update(blk), 0);
+	down();
+}
+
+static void refused(void **state)
+{
+	const struct vblk_cfg cfg = { 0 };
+	char err[256];
+
+	assert_null(vblk_open(vdpa_session_local(), "nobody", &cfg, err));
+	assert_int_equal(errno, ENODEV);
+	assert_string_equal(err, "vdpa device nobody: No such device");
+	td_create(&td, "disk", 1, 16, DISK, 0);
+	td_start(&td);
+	assert_int_equal(td_attach("disk"), 0);
+	atomic_store(&td.refuse_driver_ok, true);
+	assert_null(vblk_open(vdpa_session_local(), "disk", &cfg, err));
+	assert_string_equal(err, "vdpa device disk: the device refuses this driver");
+	atomic_store(&td.refuse_driver_ok, false);
+	blk = vblk_open(vdpa_session_local(), "disk", &cfg, err);
+	assert_non_null(blk);
+	/* One driver at a time. */
+	assert_null(vblk_open(vdpa_session_local(), "disk", &cfg, err));
+	assert_int_equal(errno, EBUSY);
+	down();
+}
+
+static int set_up(void **state)
+{
+	log_set_level(LOG_ERROR);
+	return vdpa_mem_init() || vduse_init() || vdpa_virtio_init();
+}
+
+static int tear_down(void **state)
+{
+	vdpa_virtio_exit();
+	vduse_exit();
+	return 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		{ "G.A 7: write and verify", whole_disk, NULL, NULL, NULL },
+		{ "G.A 7: the other requests", other_requests, NULL, NULL, NULL },
+		{ "G.A 7: depth", depth, NULL, NULL, NULL },
+		{ "G.A 8: what the bounce memory shows", bounce, NULL, NULL, NULL },
+		{ "G.A 8: exhaustion", exhaustion, NULL, NULL, NULL },
+		{ "G.A 11: daemon restarts under load", restarts, NULL, NULL, NULL },
+		{ "deleted under load", deleted, NULL, NULL, NULL },
+		{ "G.A 13: refusals at bring-up", refused, NULL, NULL, NULL },
+		{ "G.A 15: lies", lies, NULL, NULL, NULL },
+		{ "G.A 20: resize", resize, NULL, NULL, NULL },
+	};
+
+	return cmocka_run_group_tests(tests, set_up, tear_down);
+}
