@@ -60,18 +60,20 @@ enum x86_mmu_idx {
 };
 
 /*
- * A TLB entry. A tag is (linear page address | cpu->tlb_ctx), the context id
- * standing for (VPID, PCID, EPTP, paging mode); ~0 never matches. The write
- * tag is absent while a write must take the slow path: D bit clear, page holds
- * decoded code, data breakpoint near, PML. host = spa page - linear page.
+ * A TLB entry. A tag is linear page address + cpu->tlb_ctx_page, where the context id
+ * stands for (VPID, PCID, EPTP, paging mode): with not more ids than entries the sum is
+ * unique in its place, so that translated code can subtract tag and context from an
+ * address and is left with the offset in the page exactly if the entry is the right one.
+ * The write tag is absent while a write must take the slow path: D bit clear, page holds
+ * decoded code, data breakpoint near, PML.
  */
 struct x86_tlbe {
 	u64 rtag;
 	u64 wtag;
-	u64 host;
+	u64 page;		/* simulated physical, of byte 0 of the page */
 	u64 info;		/* mmu/ only */
 };
-#define X86_TLB_BITS 10
+#define X86_TLB_BITS 12
 #define X86_TLB_SIZE (1u << X86_TLB_BITS)
 
 typedef struct { u64 mant; u16 exp; u8 pad[6]; } x86_f80_t;	/* as in FXSAVE slots */
@@ -154,6 +156,7 @@ struct x86_cpu {
 		u64 mode_word;
 	};
 	struct x86_tlbe *tlb;		/* = tlbs[mmu_idx] */
+	u64 tlb_ctx_page;		/* tlb_ctx << PAGE_SHIFT */
 	const struct x86_op *op;	/* in execution, NULL between blocks: set by the run loop */
 	const struct x86_op *op_first;	/* first of its block */
 	u64 insn_count;			/* completed instructions (REP counts one each time it leaves) */
@@ -162,6 +165,7 @@ struct x86_cpu {
 	/* ---- translated code: jit/ ---- */
 	struct x86_jit *jit;		/* NULL: interpreted only */
 	struct x86_jit_link *jit_link;	/* the jump by which translated code was left, if it may be linked */
+	u64 jit_tmp;			/* inside one instruction */
 	u32 jit_left;			/* instructions of the last block that were executed */
 	u16 jit_flags;			/* arithmetic flags, see jit/entry.c */
 	_Atomic u64 tick;		/* jit/ticker.c: host TSC of the next X86_EV_TIMER, 0 = none */

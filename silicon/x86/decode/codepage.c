@@ -13,7 +13,8 @@
  * that share an entry disturb each other's speed, never their correctness.
  *
  * Marking. The first decoder of a page marks it and then waits until every
- * processor inside a run loop has dropped its write tags (X86_EV_CODE_PAGE);
+ * processor inside a run loop has dropped its write tags (X86_EV_CODE_PAGE), unless
+ * none has been given for that page since the last time all were dropped;
  * a waiting processor serves its own event, also while it waits for the lock of
  * the list, so two of them cannot wait for each other for ever. Only then are
  * the page's bytes read. From there on each store takes the slow path and ends
@@ -46,10 +47,12 @@ static struct code_page {
 	_Atomic u32 mark;
 	_Atomic u32 stores;		/* since the last decoding */
 	_Atomic bool translated;	/* some processor may have translations of it */
+	_Atomic u64 writable;		/* 1 + handshakes begun before the last write tag for it was given */
 } pages[1u << PAGE_BITS];
 static _Atomic u32 granules[1u << GRANULE_BITS];
 static _Atomic bool translated[1u << GRANULE_BITS];	/* never reset: costs speed only */
-static _Atomic u64 handshakes;
+static _Atomic u64 handshakes;		/* begun */
+static _Atomic u64 handshakes_done;	/* the last that has ended: write tags from before it are gone */
 
 static struct code_page *page_of(u64 spa)
 {
@@ -64,6 +67,17 @@ static _Atomic u32 *granule_of(u64 spa)
 bool x86_codepage_test(u64 spa)
 {
 	return atomic_load(&page_of(spa)->mark) != PLAIN;
+}
+
+/* The order matters: the marker sets the mark first, then looks at @writable. */
+bool x86_codepage_may_write(u64 spa)
+{
+	struct code_page *p = page_of(spa);
+	u64 now = atomic_load(&handshakes) + 1, seen = atomic_load(&p->writable);
+
+	while (seen < now && !atomic_compare_exchange_weak(&p->writable, &seen, now))
+		;
+	return atomic_load(&p->mark) == PLAIN;
 }
 
 const _Atomic u64 *x86_codepage_seq(u64 spa)
@@ -172,6 +186,7 @@ static void handshake(struct x86_cpu *self)
 	for (struct x86_cpu *c = x86_cpu_list(); c; c = c->next_cpu)
 		if (c != self)
 			wait_for(self, c, epoch);
+	atomic_store(&handshakes_done, epoch);
 	x86_cpu_list_unlock();
 }
 
@@ -184,7 +199,9 @@ void x86_codepage_mark(struct x86_cpu *cpu, u64 spa)
 		u32 marking = MARKING;
 
 		atomic_store(&p->mark, MARKING);
-		handshake(cpu);
+		/* Most code was written long before, and no write tag is left of that. */
+		if (atomic_load(&p->writable) > atomic_load(&handshakes_done))
+			handshake(cpu);
 		/* Fails if the page was unmarked meanwhile: write tags may be back. */
 		atomic_compare_exchange_strong(&p->mark, &marking, MARKED);
 	}

@@ -10,8 +10,10 @@
 
 #define X86_GRANULE_SHIFT 7
 
-/* Does the page of @spa hold decoded code? If so a TLB entry gets no write tag. */
+/* Does the page of @spa hold decoded code? */
 bool x86_codepage_test(u64 spa);
+/* If not: may the caller's TLB entry have a write tag? Notes that it has. */
+bool x86_codepage_may_write(u64 spa);
 /*
  * @cpu has stored @len bytes at @spa, in one page, through the slow path.
  * To be called after the bytes are in memory. NULL: root-mode software has.

@@ -52,7 +52,7 @@ void x86_store_slow(struct x86_cpu *cpu, unsigned seg, u64 lin, u64 val, unsigne
 
 static inline unsigned x86_tlb_index(u64 lin)
 {
-	return (lin >> PAGE_SHIFT ^ lin >> (PAGE_SHIFT + X86_TLB_BITS)) & (X86_TLB_SIZE - 1);
+	return (lin >> PAGE_SHIFT) & (X86_TLB_SIZE - 1);
 }
 
 static inline struct x86_tlbe *x86_tlbe(struct x86_cpu *cpu, u64 lin)
@@ -60,25 +60,35 @@ static inline struct x86_tlbe *x86_tlbe(struct x86_cpu *cpu, u64 lin)
 	return &cpu->tlb[x86_tlb_index(lin)];
 }
 
+/* The tag of the page of @lin in the present context. */
+static inline u64 x86_tlb_tag(const struct x86_cpu *cpu, u64 lin)
+{
+	return (lin & PAGE_MASK) + cpu->tlb_ctx_page;
+}
+
+static inline bool x86_in_page(u64 lin, unsigned size)
+{
+	return likely((lin & ~PAGE_MASK) + size <= PAGE_SIZE);
+}
+
+static inline void *x86_tlbe_host(const struct x86_tlbe *e, u64 lin)
+{
+	return (void *)(e->page + (lin & ~PAGE_MASK));
+}
+
 /* Host pointer for a read (write) of @size bytes if the TLB allows it at once, else NULL. */
 static inline void *x86_hit_read(struct x86_cpu *cpu, u64 lin, unsigned size)
 {
 	struct x86_tlbe *e = x86_tlbe(cpu, lin);
 
-	if (likely(e->rtag == ((lin & PAGE_MASK) | cpu->tlb_ctx) &&
-		   (lin & ~PAGE_MASK) + size <= PAGE_SIZE))
-		return (void *)(e->host + lin);
-	return NULL;
+	return likely(e->rtag == x86_tlb_tag(cpu, lin) && x86_in_page(lin, size)) ? x86_tlbe_host(e, lin) : NULL;
 }
 
 static inline void *x86_hit_write(struct x86_cpu *cpu, u64 lin, unsigned size)
 {
 	struct x86_tlbe *e = x86_tlbe(cpu, lin);
 
-	if (likely(e->wtag == ((lin & PAGE_MASK) | cpu->tlb_ctx) &&
-		   (lin & ~PAGE_MASK) + size <= PAGE_SIZE))
-		return (void *)(e->host + lin);
-	return NULL;
+	return likely(e->wtag == x86_tlb_tag(cpu, lin) && x86_in_page(lin, size)) ? x86_tlbe_host(e, lin) : NULL;
 }
 
 /*
@@ -193,8 +203,8 @@ static inline u64 x86_sys_load64(struct x86_cpu *cpu, u64 lin)
 {
 	const struct x86_tlbe *e = &cpu->tlbs[X86_MMU_KERNEL][x86_tlb_index(lin)];
 
-	if (likely(e->rtag == ((lin & PAGE_MASK) | cpu->tlb_ctx) && (lin & ~PAGE_MASK) + 8 <= PAGE_SIZE))
-		return __atomic_load_n((x86_mem_u64 *)(e->host + lin), __ATOMIC_RELAXED);
+	if (likely(e->rtag == x86_tlb_tag(cpu, lin) && x86_in_page(lin, 8)))
+		return __atomic_load_n((x86_mem_u64 *)x86_tlbe_host(e, lin), __ATOMIC_RELAXED);
 	return x86_sys_load(cpu, lin, 8);
 }
 
@@ -202,8 +212,8 @@ static inline void x86_store64_cpl(struct x86_cpu *cpu, unsigned seg, u64 lin, u
 {
 	struct x86_tlbe *e = &cpu->tlbs[cpl == 3 ? X86_MMU_USER : X86_MMU_KERNEL][x86_tlb_index(lin)];
 
-	if (likely(e->wtag == ((lin & PAGE_MASK) | cpu->tlb_ctx) && (lin & ~PAGE_MASK) + 8 <= PAGE_SIZE))
-		__atomic_store_n((x86_mem_u64 *)(e->host + lin), val, __ATOMIC_RELAXED);
+	if (likely(e->wtag == x86_tlb_tag(cpu, lin) && x86_in_page(lin, 8)))
+		__atomic_store_n((x86_mem_u64 *)x86_tlbe_host(e, lin), val, __ATOMIC_RELAXED);
 	else
 		x86_store_cpl(cpu, seg, lin, val, 8, cpl);
 }

@@ -9,6 +9,7 @@
 #include "silicon/vmx.h"
 #include "silicon/x86/decode/codepage.h"
 #include "silicon/x86/decode/decode.h"
+#include "silicon/x86/jit/jit.h"
 #include "silicon/x86/sys/sys.h"
 #include "silicon/x86/vmx/intercept.h"
 
@@ -140,6 +141,15 @@ bool x86_msr_read(struct x86_cpu *cpu, u32 msr, u64 *v)
 bool x86_codepage_test(u64 spa)
 {
 	return (spa & PAGE_MASK) == fake.code_page;
+}
+
+bool x86_codepage_may_write(u64 spa)
+{
+	return !x86_codepage_test(spa);
+}
+
+void x86_jit_recheck(struct x86_cpu *cpu)
+{
 }
 
 void x86_codepage_store(struct x86_cpu *cpu, u64 spa, unsigned len)

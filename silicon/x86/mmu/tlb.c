@@ -2,7 +2,8 @@
 /*
  * The TLB: contexts, fills, invalidation.
  *
- * A tag names a linear page and a context: (VPID, PCID, EP4TA, paging mode).
+ * A tag names a linear page and a context: (VPID, PCID, EP4TA, paging mode), by their
+ * sum, see struct x86_tlbe.
  * Invalidating a context means never using its id again, so the flushes of
  * whole address spaces cost nothing but the misses that follow; when the ids
  * run out every array is wiped. Contexts that differ only in their PCID share
@@ -19,6 +20,7 @@
 
 #include "silicon/x86/decode/codepage.h"
 #include "silicon/x86/decode/decode.h"
+#include "silicon/x86/jit/jit.h"
 #include "silicon/x86/mmu/mmu_priv.h"
 
 /* x86_tlbe.info: flags below the group id. */
@@ -26,9 +28,12 @@
 #define INFO_GLOBAL BIT(1)
 #define INFO_2M BIT(2)		/* fragment of a 2M or 4M page */
 #define INFO_1G BIT(3)
-#define INFO_GROUP_SHIFT 8
+#define INFO_CTX_SHIFT 8	/* 12 bits: struct x86_tlbe only */
+#define INFO_GROUP_SHIFT 20
 
-#define TAG_NONE (~0ull)
+#define TAG_NONE (~0ull)	/* of the fetch and guest-physical caches */
+
+_Static_assert(X86_CTX_MAX < X86_TLB_SIZE, "one tag means one page and one context");
 
 /* x86_ctx_key.mode */
 #define KEY_PG BIT(0)
@@ -120,9 +125,31 @@ static struct x86_ctx_slot *find_slot(struct x86_mmu *m, const struct x86_ctx_ke
 	return victim;
 }
 
-static void drop(struct x86_tlbe *e)
+/* A tag that matches nothing in entry @index: no context has the id X86_CTX_MAX. */
+static u64 no_tag(unsigned index)
 {
-	e->rtag = e->wtag = TAG_NONE;
+	return ((u64)index + X86_CTX_MAX) << PAGE_SHIFT;
+}
+
+static void drop(struct x86_tlbe *array, unsigned index)
+{
+	struct x86_tlbe *e = &array[index];
+
+	e->rtag = e->wtag = no_tag(index);
+	e->info = (u64)X86_CTX_MAX << INFO_CTX_SHIFT;
+}
+
+static unsigned ctx_of(const struct x86_tlbe *e)
+{
+	return e->info >> INFO_CTX_SHIFT & 0xfff;
+}
+
+/* Does valid entry @e hold the page of @lin, in whatever context? @shift: compare from there up. */
+static bool holds(const struct x86_tlbe *e, u64 lin, unsigned shift)
+{
+	unsigned ctx = ctx_of(e);
+
+	return ctx != X86_CTX_MAX && ((e->rtag - ((u64)ctx << PAGE_SHIFT)) ^ lin) >> shift == 0;
 }
 
 static void drop_itlb(struct x86_mmu *m)
@@ -139,7 +166,7 @@ static void wipe(struct x86_cpu *cpu)
 
 	for (unsigned idx = 0; idx < X86_NR_TLBS; idx++)
 		for (unsigned i = 0; i < X86_TLB_SIZE; i++)
-			drop(&cpu->tlbs[idx][i]);
+			drop(cpu->tlbs[idx], i);
 	drop_itlb(m);
 	for (unsigned i = 0; i < X86_CTX_SLOTS; i++)
 		m->slots[i].ctx = X86_CTX_MAX;
@@ -147,6 +174,15 @@ static void wipe(struct x86_cpu *cpu)
 	m->large_1g = 0;
 	m->next_ctx = 0;
 	x86_decode_flush(cpu);
+}
+
+static void set_ctx(struct x86_cpu *cpu, u16 ctx)
+{
+	if (cpu->tlb_ctx == ctx)
+		return;
+	cpu->tlb_ctx = ctx;
+	cpu->tlb_ctx_page = (u64)ctx << PAGE_SHIFT;
+	x86_jit_recheck(cpu);
 }
 
 void x86_tlb_switch(struct x86_cpu *cpu)
@@ -159,7 +195,7 @@ void x86_tlb_switch(struct x86_cpu *cpu)
 	m->cur = (unsigned)(s - m->slots);
 	s->used = ++m->switches;
 	if (found) {
-		cpu->tlb_ctx = s->ctx;
+		set_ctx(cpu, s->ctx);
 		return;
 	}
 	if (m->next_ctx == X86_CTX_MAX)
@@ -175,7 +211,7 @@ void x86_tlb_switch(struct x86_cpu *cpu)
 	}
 	if (!s->group)
 		s->group = m->next_group++;
-	cpu->tlb_ctx = s->ctx;
+	set_ctx(cpu, s->ctx);
 }
 
 /* ---- Filling ---- */
@@ -210,15 +246,16 @@ static u64 fill_info(struct x86_cpu *cpu, u64 lin, const struct x86_walk *w)
 
 static void fill(struct x86_cpu *cpu, u64 lin, unsigned idx, const struct x86_walk *w)
 {
-	struct x86_tlbe *e = &cpu->tlbs[idx][x86_tlbe(cpu, lin) - cpu->tlb];
-	u64 page = lin & PAGE_MASK, pa = w->pa & PAGE_MASK;
+	unsigned index = x86_tlb_index(lin);
+	struct x86_tlbe *e = &cpu->tlbs[idx][index];
+	u64 pa = w->pa & PAGE_MASK;
 
 	if (cpu->bus || w->apic || watched(cpu->mmu, lin))
 		return;
-	e->rtag = page | cpu->tlb_ctx;
-	e->host = pa - page;
-	e->info = fill_info(cpu, lin, w) | (w->writable ? INFO_W : 0);
-	e->wtag = w->writable && !x86_codepage_test(pa) ? e->rtag : TAG_NONE;
+	e->rtag = x86_tlb_tag(cpu, lin);
+	e->page = pa;
+	e->info = fill_info(cpu, lin, w) | (w->writable ? INFO_W : 0) | (u64)cpu->tlb_ctx << INFO_CTX_SHIFT;
+	e->wtag = w->writable && x86_codepage_may_write(pa) ? e->rtag : no_tag(index);
 }
 
 /*
@@ -227,37 +264,38 @@ static void fill(struct x86_cpu *cpu, u64 lin, unsigned idx, const struct x86_wa
  */
 static bool revive(struct x86_cpu *cpu, struct x86_tlbe *e, u64 lin, unsigned acc)
 {
-	u64 tag = (lin & PAGE_MASK) | cpu->tlb_ctx;
+	u64 tag = x86_tlb_tag(cpu, lin);
 	const struct x86_ctx_slot *s = &cpu->mmu->slots[cpu->mmu->cur];
 
 	if (e->rtag != tag) {
-		if (((e->rtag ^ lin) & PAGE_MASK) || e->rtag == TAG_NONE || !(e->info & INFO_GLOBAL) ||
+		if (!holds(e, lin, PAGE_SHIFT) || !(e->info & INFO_GLOBAL) ||
 		    e->info >> INFO_GROUP_SHIFT != s->group)
 			return false;
 		e->rtag = tag;
-		e->wtag = TAG_NONE;
+		e->wtag = no_tag(x86_tlb_index(lin));
+		e->info = (e->info & ~(0xfffull << INFO_CTX_SHIFT)) | (u64)cpu->tlb_ctx << INFO_CTX_SHIFT;
 	}
-	if (e->wtag == TAG_NONE && (e->info & INFO_W) && !x86_codepage_test((e->host + lin) & PAGE_MASK))
+	if (e->wtag != tag && (e->info & INFO_W) && x86_codepage_may_write(e->page))
 		e->wtag = tag;
 	return !(acc & X86_ACC_W) || (e->info & INFO_W);
 }
 
 void x86_xlat(struct x86_cpu *cpu, u64 lin, unsigned acc, unsigned idx, struct x86_xlat *x)
 {
-	struct x86_tlbe *e = &cpu->tlbs[idx][x86_tlbe(cpu, lin) - cpu->tlb];
+	struct x86_tlbe *e = &cpu->tlbs[idx][x86_tlb_index(lin)];
 	struct x86_walk w;
 	u32 err;
 
 	if (revive(cpu, e, lin, acc)) {
-		x->pa = e->host + lin;
+		x->pa = (u64)x86_tlbe_host(e, lin);
 		x->apic = false;
 		return;
 	}
 	err = x86_walk(cpu, lin, acc, idx, 0, &w);
 	if (err) {
 		/* SDM "Operations that Invalidate TLBs": a page fault drops the entry it met. */
-		if (!((e->rtag ^ lin) & PAGE_MASK))
-			drop(e);
+		if (holds(e, lin, PAGE_SHIFT))
+			drop(cpu->tlbs[idx], x86_tlb_index(lin));
 		x86_page_fault(cpu, lin, err & ~PF_RAISE);
 	}
 	if (!cpu->bus && x86_no_memory(w.pa))
@@ -392,7 +430,7 @@ void x86_tlb_flush_ept(struct x86_cpu *cpu, u64 eptp)
 static void flush_page(struct x86_cpu *cpu, u64 lin)
 {
 	struct x86_mmu *m = cpu->mmu;
-	unsigned index = (unsigned)(x86_tlbe(cpu, lin) - cpu->tlb);
+	unsigned index = x86_tlb_index(lin);
 	bool large_1g = m->large_1g & BIT(lin >> 30 & 63);
 	bool large = large_1g || (m->large_2m[lin >> 27 & 63] & BIT(lin >> 21 & 63)) ||
 		     (m->large_2m[lin >> 27 & 63] & BIT((lin >> 21 ^ 1) & 63));
@@ -400,15 +438,15 @@ static void flush_page(struct x86_cpu *cpu, u64 lin)
 	for (unsigned idx = 0; idx < X86_NR_MMU_IDX; idx++) {
 		struct x86_tlbe *t = cpu->tlbs[idx];
 
-		if (!((t[index].rtag ^ lin) & PAGE_MASK))
-			drop(&t[index]);
+		if (holds(&t[index], lin, PAGE_SHIFT))
+			drop(t, index);
 		if (!large)
 			continue;
 		for (unsigned i = 0; i < X86_TLB_SIZE; i++) {
 			/* 4M pages: two of 2M, both go. */
-			if (((t[i].info & INFO_2M) && !((t[i].rtag ^ lin) >> 22)) ||
-			    ((t[i].info & INFO_1G) && !((t[i].rtag ^ lin) >> 30)))
-				drop(&t[i]);
+			if (((t[i].info & INFO_2M) && holds(&t[i], lin, 22)) ||
+			    ((t[i].info & INFO_1G) && holds(&t[i], lin, 30)))
+				drop(t, i);
 		}
 	}
 	if (large) {
@@ -459,7 +497,7 @@ void x86_tlb_drop_writes(struct x86_cpu *cpu)
 {
 	for (unsigned idx = 0; idx < X86_NR_MMU_IDX; idx++)
 		for (unsigned i = 0; i < X86_TLB_SIZE; i++)
-			cpu->tlbs[idx][i].wtag = TAG_NONE;
+			cpu->tlbs[idx][i].wtag = no_tag(i);
 }
 
 /* ---- Life ---- */
