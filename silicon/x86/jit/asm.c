@@ -31,6 +31,14 @@ void jit_op_rm(struct jit_asm *a, unsigned op, unsigned reg, struct jit_mem m, u
 	bool sib = m.index != JIT_RSP || (m.base & 7) == JIT_RSP;
 	unsigned mod = m.disp == 0 && (m.base & 7) != JIT_RBP ? 0 : m.disp == (s8)m.disp ? 1 : 2;
 
+	if (m.base == JIT_NO_BASE) {
+		/* SIB without base: always 32 bits of displacement. */
+		head(a, op, reg, m.index, 0, size, false);
+		jit_8(a, (reg & 7) << 3 | 4);
+		jit_8(a, (unsigned)m.scale << 6 | (m.index & 7) << 3 | 5);
+		jit_32(a, (u32)m.disp);
+		return;
+	}
 	head(a, op, reg, m.index == JIT_RSP ? 0 : m.index, m.base, size, false);
 	jit_8(a, mod << 6 | (reg & 7) << 3 | (sib ? 4 : m.base & 7));
 	if (sib)

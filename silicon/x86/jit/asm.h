@@ -66,6 +66,7 @@ static inline u64 jit_here(const struct jit_asm *a)
 }
 
 /* [base + disp] or [base + index + disp] behind an opcode; index JIT_RSP = none. */
+#define JIT_NO_BASE 0x80
 struct jit_mem {
 	u8 base, index, scale;
 	s32 disp;

@@ -66,10 +66,10 @@ struct jit_cold {
 	u64 rip;		/* EXIT: where to */
 };
 
-/* Host faults from @begin to @end go on at @slow, the slow path of the instruction. */
+/* Host faults from @begin to @end go on at @slow, a slow path of the instruction. */
 struct jit_access {
 	u32 begin, end, slow;	/* offsets from the start of the translation */
-	u16 nr;			/* index of the instruction */
+	u16 cold;		/* index of that cold code */
 };
 
 struct x86_jit_tr {
@@ -97,7 +97,7 @@ struct x86_jit_tr {
 typedef bool jit_emit_fn(struct x86_jit_tr *t);
 
 /* The families, tried in the order of the table in translate.c. */
-jit_emit_fn jit_emit_branch, jit_emit_int;
+jit_emit_fn jit_emit_branch, jit_emit_stack, jit_emit_int;
 
 /* ---- Registers ---- */
 

@@ -23,7 +23,7 @@
 #define ROOM 512
 
 static jit_emit_fn *const emitters[] = {
-	jit_emit_branch,
+	jit_emit_branch, jit_emit_stack, jit_emit_int,
 };
 
 int jit_home(unsigned r)
@@ -162,7 +162,7 @@ static void emit_cold(struct x86_jit_tr *t, struct x86_jit_trans *tr)
 			continue;
 		}
 		for (unsigned k = 0; k < t->nr_access; k++)
-			if (t->access[k].nr == c->nr)
+			if (t->access[k].cold == i)
 				t->access[k].slow = (u32)(t->a.p - t->start);
 		cold_slow(t, c);
 	}
