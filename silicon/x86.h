@@ -196,14 +196,14 @@ enum x86_run_result x86_run(struct x86_cpu *cpu, u64 max_insns);
 
 /*
  * Guest memory that this process can no longer reach (SIGSEGV/SIGBUS).
- * To be called from the program's handler of both signals with si_addr, the
- * signal mask being that of the interrupted code (uc_sigmask): does not return
- * if the fault belongs to a simulated access of this thread (it then ends the
- * run with a bus error); otherwise returns and the handler must treat the
- * signal as its own. x86_install_fault_handler() installs a
+ * To be called from the program's handler of both signals with si_addr and the
+ * ucontext, the signal mask being that of the interrupted code (uc_sigmask). If
+ * the fault belongs to a simulated access of this thread the run ends with a bus
+ * error: it does not return, or true, where the handler returns to a context that has
+ * been changed to lead there. False: the handler must treat the signal as its own. x86_install_fault_handler() installs a
  * chaining handler for programs that have none.
  */
-void x86_handle_host_fault(void *addr);
+bool x86_handle_host_fault(void *addr, void *context);
 int x86_install_fault_handler(void);
 
 /*

@@ -16,6 +16,7 @@
 
 #include "base/epoch.h"
 #include "silicon/x86/decode/codepage.h"
+#include "silicon/x86/jit/jit.h"
 #include "silicon/x86/mmu/phys.h"
 
 /* The processor whose handlers run on this thread, and the copy in progress. */
@@ -42,17 +43,34 @@ void x86_access_end(struct x86_cpu *cpu, struct x86_cpu *before)
 		before->in_access = true;
 }
 
-void x86_handle_host_fault(void *addr)
+/* In translated code the guest's registers are in the host's: its slow path makes the access again. */
+static bool redirect(struct x86_cpu *cpu, ucontext_t *uc)
+{
+#ifdef __x86_64__
+	u64 to = cpu && cpu->jit && cpu->in_access ? x86_jit_fault_pc(cpu, (u64)uc->uc_mcontext.gregs[REG_RIP]) : 0;
+
+	if (to)
+		uc->uc_mcontext.gregs[REG_RIP] = (long long)to;
+	return to;
+#else
+	return false;
+#endif
+}
+
+bool x86_handle_host_fault(void *addr, void *context)
 {
 	struct x86_cpu *cpu = access_cpu;
 
+	if (redirect(cpu, context))
+		return true;
+
 	/* Where no guest memory can be, the bug is ours. */
 	if (x86_no_memory((u64)addr))
-		return;
+		return false;
 	if (copy_guard)
 		siglongjmp(*copy_guard, 1);
 	if (!cpu || !cpu->in_access)
-		return;
+		return false;
 	if (cpu->mmu->in_epoch) {
 		cpu->mmu->in_epoch = false;
 		epoch_exit();
@@ -73,11 +91,15 @@ static void on_fault(int sig, siginfo_t *info, void *context)
 
 	/* SI_KERNEL: a general protection fault, which has no address. */
 	if (info->si_code > 0 && info->si_code != SI_KERNEL) {
+		bool done;
+
 		pthread_sigmask(SIG_SETMASK, &interrupted->uc_sigmask, &mask);
-		x86_handle_host_fault(info->si_addr);
+		done = x86_handle_host_fault(info->si_addr, context);
 		pthread_sigmask(SIG_SETMASK, &mask, NULL);
+		errno = saved;
+		if (done)
+			return;
 	}
-	errno = saved;
 	if (prev->sa_flags & SA_SIGINFO) {
 		prev->sa_sigaction(sig, info, context);
 	} else if (prev->sa_handler != SIG_DFL && prev->sa_handler != SIG_IGN) {

@@ -152,6 +152,11 @@ void x86_jit_recheck(struct x86_cpu *cpu)
 {
 }
 
+u64 x86_jit_fault_pc(struct x86_cpu *cpu, u64 pc)
+{
+	return 0;
+}
+
 void x86_codepage_store(struct x86_cpu *cpu, u64 spa, unsigned len)
 {
 	fake.code_stores++;
