@@ -252,19 +252,47 @@ int vfs_register_node(const struct vfs_node *node)
 	return ret;
 }
 
-static const struct vfs_node *find_node(const char *path)
+/* What goes on behind the prefix of @n, or NULL. */
+static const char *rest_of(const struct vfs_node *n, const char *path)
 {
-	const struct vfs_node *n;
+	size_t len = strlen(n->path);
 
-	for (unsigned i = 0; i < MAX_NODES && (n = atomic_load(&nodes[i])); i++)
-		if (!strcmp(n->path, path))
+	if (!n->open_at || strncmp(path, n->path, len) || !path[len] || strchr(path + len, '/'))
+		return NULL;
+	return path + len;
+}
+
+/* *@rest: for a prefix, what follows it. */
+static const struct vfs_node *find_node(const char *path, const char **rest)
+{
+	const struct vfs_node *n, *prefix = NULL;
+
+	*rest = NULL;
+	for (unsigned i = 0; i < MAX_NODES && (n = atomic_load(&nodes[i])); i++) {
+		if (!n->open_at && !strcmp(n->path, path))
 			return n;
-	return NULL;
+		if (!prefix && rest_of(n, path))
+			prefix = n;
+	}
+	if (prefix)
+		*rest = rest_of(prefix, path);
+	return prefix;
+}
+
+/* The same, if it is there now. */
+static const struct vfs_node *find_present(const char *path)
+{
+	const char *rest;
+	const struct vfs_node *n = find_node(path, &rest);
+
+	return n && rest && n->has && !n->has(n, rest) ? NULL : n;
 }
 
 bool vfs_is_node(const char *path)
 {
-	return find_node(path) != NULL;
+	const char *rest;
+
+	return find_node(path, &rest) != NULL;
 }
 
 /* ---- The client's calls ---- */
@@ -292,7 +320,7 @@ static int open_text(const struct vfs_node *node, int flags)
 
 int vfs_stat(const char *path, struct stat *st)
 {
-	const struct vfs_node *node = find_node(path);
+	const struct vfs_node *node = find_present(path);
 
 	if (!node)
 		return -ENOENT;
@@ -307,7 +335,7 @@ int vfs_stat(const char *path, struct stat *st)
 
 int vfs_access(const char *path, int mode)
 {
-	const struct vfs_node *node = find_node(path);
+	const struct vfs_node *node = find_present(path);
 
 	if (!node)
 		return -ENOENT;
@@ -316,7 +344,8 @@ int vfs_access(const char *path, int mode)
 
 int vfs_open(const char *path, int flags)
 {
-	const struct vfs_node *node = find_node(path);
+	const char *rest;
+	const struct vfs_node *node = find_node(path, &rest);
 	struct vfs_file *f;
 	int fd;
 
@@ -329,7 +358,7 @@ int vfs_open(const char *path, int flags)
 	f = file_alloc();
 	if (!f)
 		return -ENOMEM;
-	fd = node->open(node, f, flags);
+	fd = rest ? node->open_at(node, rest, f, flags) : node->open(node, f, flags);
 	if (fd < 0) {
 		file_recycle(f);
 		return fd;

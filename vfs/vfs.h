@@ -56,6 +56,13 @@ struct vfs_node {
 	dev_t rdev;		/* what stat() says */
 	/* Not NULL: no device but a read-only file of this text; open is not used. */
 	const char *text;
+	/*
+	 * Not NULL: the path is a prefix ("/dev/vduse/"), and this opens what goes on with @rest, which is
+	 * not empty and has no slash. Whole paths come first. Optional: @has says whether there is such
+	 * a node now; without it, there always is.
+	 */
+	int (*open_at)(const struct vfs_node *node, const char *rest, struct vfs_file *f, int flags);
+	bool (*has)(const struct vfs_node *node, const char *rest);
 };
 
 /* @node must live as long as the process. -EEXIST if the path is taken. */
@@ -78,7 +85,7 @@ static inline void vfs_register_all(void)
 		(*fn)();
 }
 
-/* True if @path names a node (exactly). */
+/* True if @path names a node, whole or by its prefix; whether the latter is there now is not asked. */
 bool vfs_is_node(const char *path);
 /* stat() of a node. 0, or -ENOENT if @path names none. */
 int vfs_stat(const char *path, struct stat *st);

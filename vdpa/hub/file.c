@@ -7,10 +7,12 @@
  * one lock, which is not held across any operation.
  */
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/list.h"
@@ -19,6 +21,7 @@
 
 /* Threads keep two messages on their stacks, and parents may need some more. */
 #define STACK_SIZE (256 * 1024)
+#define SETTLE_S 2
 
 struct chan {
 	struct open_file *file;
@@ -28,6 +31,7 @@ struct chan {
 
 struct open_file {
 	struct hub_file f;
+	struct list node;
 	int life;
 	struct list chans;
 	struct vdpa_msg open;	/* the request, told to processes that got the descriptor later */
@@ -36,6 +40,8 @@ struct open_file {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t chan_gone = PTHREAD_COND_INITIALIZER;
 static const struct hub_file_ops *kinds[VDPA_FILE_KINDS];
+static struct list files = LIST_INIT(files);
+static pthread_cond_t file_gone = PTHREAD_COND_INITIALIZER;
 static unsigned nfiles, nholds;
 
 void hub_file_register(const struct hub_file_ops *ops)
@@ -176,6 +182,33 @@ void hub_file_end(struct hub_file *f)
 	shutdown(container_of(f, struct open_file, f)->life, SHUT_RDWR);
 }
 
+/* Lock held. */
+static bool any_closed(void)
+{
+	struct list *p;
+
+	list_for_each(p, &files) {
+		struct pollfd life = { .fd = list_entry(p, struct open_file, node)->life };
+
+		if (poll(&life, 1, 0) > 0 && (life.revents & POLLHUP))
+			return true;
+	}
+	return false;
+}
+
+void hub_settle(void)
+{
+	struct timespec until;
+	int err = 0;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += SETTLE_S;
+	pthread_mutex_lock(&lock);
+	while (any_closed() && err != ETIMEDOUT)
+		err = pthread_cond_timedwait(&file_gone, &lock, &until);
+	pthread_mutex_unlock(&lock);
+}
+
 /* The first message says what is wanted. 0, or -errno after having answered so. */
 static int begin(struct open_file *of)
 {
@@ -221,11 +254,13 @@ static void *serve_file(void *arg)
 		if (of->f.ops->release)
 			of->f.ops->release(&of->f);
 	}
-	close(of->life);
-	free(of);
 	pthread_mutex_lock(&lock);
 	nfiles--;
+	list_del(&of->node);
+	pthread_cond_broadcast(&file_gone);
 	pthread_mutex_unlock(&lock);
+	close(of->life);
+	free(of);
 	return NULL;
 }
 
@@ -241,11 +276,13 @@ void hub_new_client(int sock)
 		list_init(&of->chans);
 		pthread_mutex_lock(&lock);
 		nfiles++;
+		list_add_tail(&of->node, &files);
 		pthread_mutex_unlock(&lock);
 		if (!start_thread(serve_file, of))
 			return;
 		pthread_mutex_lock(&lock);
 		nfiles--;
+		list_del(&of->node);
 		pthread_mutex_unlock(&lock);
 	}
 	free(of);

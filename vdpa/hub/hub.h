@@ -42,6 +42,13 @@ void hub_file_register(const struct hub_file_ops *ops);
 void hub_file_end(struct hub_file *f);
 
 /*
+ * Wait until the files whose last descriptor is closed already have been released, which happens in
+ * their own threads: for those that would refuse because of such a file. Gives up after a while; not
+ * from a release.
+ */
+void hub_settle(void);
+
+/*
  * The hub exits when for some seconds there has been no file, no device on the bus and no hold.
  * A hold is for what shall outlive its files: VDUSE devices.
  */

@@ -501,19 +501,8 @@ static int serve(struct vdpa_virtio_conn *c, const struct vdpa_virtio_req *q, in
 	return ret;
 }
 
-int vdpa_virtio_serve(struct vdpa_virtio_conn *c, const struct vdpa_virtio_req *q, int fd, struct vdpa_virtio_rep *r)
-{
-	int ret;
-
-	memset(r, 0, sizeof(*r));
-	r->fds[0] = r->fds[1] = -1;
-	pthread_mutex_lock(&c->lock);
-	ret = serve(c, q, fd, r);
-	pthread_mutex_unlock(&c->lock);
-	return ret;
-}
-
-void vdpa_virtio_conn_free(struct vdpa_virtio_conn *c)
+/* Stop the device, if it still is ours, and leave it to others. No lock held. */
+static void let_go(struct vdpa_virtio_conn *c)
 {
 	struct vdpa_device *d;
 
@@ -523,13 +512,35 @@ void vdpa_virtio_conn_free(struct vdpa_virtio_conn *c)
 	if (d)
 		quiesce(c, d);
 	pthread_mutex_unlock(&c->lock);
-	if (d) {
-		unbond(c, d);
-		/* A removal that found us before that has our lock still. */
-		pthread_mutex_lock(&c->lock);
-		pthread_mutex_unlock(&c->lock);
-		vdpa_put(d);
+	if (!d)
+		return;
+	unbond(c, d);
+	/* A removal that found us before that has our lock still. */
+	pthread_mutex_lock(&c->lock);
+	c->gone = true;
+	pthread_mutex_unlock(&c->lock);
+	vdpa_put(d);
+}
+
+int vdpa_virtio_serve(struct vdpa_virtio_conn *c, const struct vdpa_virtio_req *q, int fd, struct vdpa_virtio_rep *r)
+{
+	int ret;
+
+	memset(r, 0, sizeof(*r));
+	r->fds[0] = r->fds[1] = -1;
+	if (q->op == VDPA_VIRTIO_CLOSE) {
+		let_go(c);
+		return 0;
 	}
+	pthread_mutex_lock(&c->lock);
+	ret = serve(c, q, fd, r);
+	pthread_mutex_unlock(&c->lock);
+	return ret;
+}
+
+void vdpa_virtio_conn_free(struct vdpa_virtio_conn *c)
+{
+	let_go(c);
 	for (u32 i = 0; c->call && i < c->nvqs; i++)
 		put_fd(&c->call[i]);
 	put_fd(&c->config);

@@ -38,6 +38,7 @@ enum vdpa_virtio_op {
 	VDPA_VIRTIO_DMA_BOUNCE,		/* streaming mappings are about to be made */
 	VDPA_VIRTIO_DMA_ALLOC,		/* v[0] = bytes -> v[0] = IOVA */
 	VDPA_VIRTIO_DMA_FREE,		/* v = {IOVA, bytes} */
+	VDPA_VIRTIO_CLOSE,		/* let the device go, so that the next driver finds it free */
 	VDPA_VIRTIO_OPS
 };
 
@@ -62,8 +63,10 @@ struct vdpa_session {
 	void (*close)(struct vdpa_session *s);
 };
 
-/* NULL and errno. vdpa/hub's own process, and unit tests: */
+/* In the process of the bus itself. NULL and errno. */
 struct vdpa_session *vdpa_session_local(void);
+/* Over the hub's socket; a hub is started if there is none. NULL and errno. */
+struct vdpa_session *vdpa_session_remote(void);
 
 /* ---- The hub's side ---- */
 

@@ -1,0 +1,633 @@
+// SPDX-License-Identifier: MIT
+/*
+ * VDUSE with Debian's unmodified qemu-storage-daemon: the hub runs in a thread
+ * of this program, the daemon is a process with the preload object, the driver
+ * talks to the hub over its socket as any consumer does.
+ *
+ *   live SHIM DAEMON [-n ROUNDS] [TEST...]
+ *
+ * Each test ends with nothing left behind: no process, no device, no file.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "vdpa/hub.h"
+#include "vdpa/vdpa.h"
+#include "vdpa/vduse/vduse.h"
+#include "vdpa/virtio/blk.h"
+#include "vdpa/virtio/session.h"
+
+#define DISK (64u << 20)
+
+static const char *shim, *daemon_path;
+static char dir[] = "/tmp/vdpa-live-XXXXXX";
+static unsigned rounds = 10;
+
+/* ---- Reporting ---- */
+
+static char why[512];
+
+#define CHECK(c) \
+	do { \
+		if (!(c)) { \
+			snprintf(why, sizeof(why), "%s:%d: %s", __func__, __LINE__, #c); \
+			return false; \
+		} \
+	} while (0)
+
+static u64 now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (u64)t.tv_sec * 1000 + (u64)t.tv_nsec / 1000000;
+}
+
+static const char *path(const char *name)
+{
+	static char bufs[8][128];
+	static unsigned n;
+	char *b = bufs[n++ % 8];
+
+	snprintf(b, sizeof(bufs[0]), "%s/%s", dir, name);
+	return b;
+}
+
+/* ---- Processes ---- */
+
+#define ARGS_MAX 24
+
+static pid_t spawn(const char *preload, const char *const *argv)
+{
+	pid_t pid = fork();
+
+	if (pid)
+		return pid;
+	if (preload)
+		setenv("LD_PRELOAD", preload, 1);
+	/* Leaves when this program is killed. */
+	execvp(argv[0], (char *const *)(uintptr_t)argv);
+	_exit(127);
+}
+
+/* Exit status of @pid within @ms, or -1. */
+static int reap(pid_t pid, u64 ms)
+{
+	u64 end = now_ms() + ms;
+	int status;
+
+	while (now_ms() < end) {
+		if (waitpid(pid, &status, WNOHANG) == pid)
+			return status;
+		usleep(5000);
+	}
+	return -1;
+}
+
+static bool run(const char *a0, ...)
+{
+	const char *argv[ARGS_MAX] = {a0};
+	va_list ap;
+
+	va_start(ap, a0);
+	for (unsigned i = 1; i < ARGS_MAX - 1 && argv[i - 1]; i++)
+		argv[i] = va_arg(ap, const char *);
+	va_end(ap);
+	return reap(spawn(NULL, argv), 30000) == 0;
+}
+
+struct qsd {
+	pid_t pid;
+	char blockdev[256], export[256], sock[160];
+};
+
+/* The well-known command line: 16 queues of 128 entries. */
+static void qsd_start(struct qsd *q, const char *name, const char *blockdev, bool writable)
+{
+	const char *argv[ARGS_MAX];
+	unsigned n = 0;
+
+	snprintf(q->blockdev, sizeof(q->blockdev), "%s,node-name=disk0", blockdev);
+	snprintf(q->export, sizeof(q->export),
+		 "type=vduse-blk,id=%s,node-name=disk0,name=%s,num-queues=16,queue-size=128,writable=%s", name, name,
+		 writable ? "on" : "off");
+	snprintf(q->sock, sizeof(q->sock), "socket,id=qmp,path=%s/%s.qmp,server=on,wait=off", dir, name);
+	argv[n++] = daemon_path;
+	argv[n++] = "--chardev";
+	argv[n++] = q->sock;
+	argv[n++] = "--monitor";
+	argv[n++] = "chardev=qmp";
+	argv[n++] = "--blockdev";
+	argv[n++] = q->blockdev;
+	argv[n++] = "--export";
+	argv[n++] = q->export;
+	argv[n] = NULL;
+	q->pid = spawn(shim, argv);
+}
+
+static bool qsd_stop(struct qsd *q)
+{
+	int status;
+
+	kill(q->pid, SIGTERM);
+	status = reap(q->pid, 10000);
+	if (status < 0) {
+		kill(q->pid, SIGKILL);
+		reap(q->pid, 1000);
+	}
+	return status == 0;
+}
+
+static int attach(const char *name)
+{
+	struct vdpa_mgmtdev *m = vdpa_mgmtdev_find(NULL, "vduse");
+	const struct vdpa_dev_attrs none = { 0 };
+	u64 end = now_ms() + 10000;
+	int ret;
+
+	/* Once the daemon has set its queues up. */
+	do {
+		ret = m->dev_add(m, name, &none);
+		if (ret == -EINVAL)
+			usleep(10000);
+	} while (ret == -EINVAL && now_ms() < end);
+	return ret;
+}
+
+static struct vblk *open_blk(const char *name, const struct vblk_cfg *cfg)
+{
+	struct vdpa_session *s = vdpa_session_remote();
+
+	if (!s) {
+		snprintf(why, sizeof(why), "session: %s", strerror(errno));
+		return NULL;
+	}
+	return vblk_open(s, name, cfg, why);
+}
+
+static bool make_file(const char *name, u64 size)
+{
+	int fd = open(path(name), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	bool ok = fd >= 0 && !ftruncate(fd, (off_t)size);
+
+	close(fd);
+	return ok;
+}
+
+/* ---- Load that verifies ---- */
+
+struct worker {
+	pthread_t thread;
+	struct vblk *b;
+	u16 queue;
+	u64 first, last;
+	_Atomic u64 done;
+	int ret;
+};
+
+static _Atomic bool stop;
+
+static void fill(u64 *p, size_t len, u64 seed)
+{
+	for (size_t i = 0; i < len / 8; i++) {
+		seed = seed * 6364136223846793005ull + 1442695040888963407ull;
+		p[i] = seed;
+	}
+}
+
+static void *verify(void *arg)
+{
+	static const u32 sizes[] = {4096, 512, 65536, 20480, 1 << 20};
+	struct worker *w = arg;
+	u64 *out = malloc(1 << 20), *in = malloc(1 << 20);
+
+	for (u64 i = 0; !atomic_load(&stop) && !w->ret; i++) {
+		u32 len = sizes[i % ARRAY_SIZE(sizes)];
+		u64 off = w->first + i * 7919 % ((w->last - w->first - len) / 512 + 1) * 512;
+
+		fill(out, len, off + i);
+		w->ret = vblk_io(w->b, w->queue, VBLK_WRITE, out, off, len, 0);
+		if (!w->ret)
+			w->ret = vblk_io(w->b, w->queue, VBLK_READ, in, off, len, 0);
+		if (!w->ret && memcmp(out, in, len))
+			w->ret = -EBADMSG;
+		atomic_fetch_add(&w->done, 1);
+	}
+	free(out);
+	free(in);
+	return NULL;
+}
+
+static void load_start(struct worker *w, unsigned n, struct vblk *b, u16 queues)
+{
+	atomic_store(&stop, false);
+	for (unsigned i = 0; i < n; i++) {
+		w[i] = (struct worker){.b = b, .queue = (u16)(i % queues), .first = DISK / n * i, .last = DISK / n * (i + 1)};
+		pthread_create(&w[i].thread, NULL, verify, &w[i]);
+	}
+}
+
+static int load_stop(struct worker *w, unsigned n)
+{
+	int ret = 0;
+
+	atomic_store(&stop, true);
+	for (unsigned i = 0; i < n; i++) {
+		pthread_join(w[i].thread, NULL);
+		if (w[i].ret)
+			ret = w[i].ret;
+	}
+	return ret;
+}
+
+/* ---- Tests ---- */
+
+static bool t_start(void)
+{
+	struct qsd q;
+
+	CHECK(make_file("disk", DISK));
+	qsd_start(&q, "d", "driver=null-co,size=67108864", true);
+	CHECK(!attach("d"));
+	CHECK(!vdpa_delete("d"));
+	CHECK(qsd_stop(&q));
+	CHECK(!vduse_count());
+	return true;
+}
+
+/* Write, read back, discard, zero, flush, serial, on one kind of node. */
+static bool exercise(const char *blockdev)
+{
+	const struct vblk_cfg cfg = { 0 };
+	struct worker w[8];
+	struct vblk_info i;
+	struct vblk *b;
+	struct qsd q;
+	u8 buf[8192], id[VBLK_ID_LEN];
+	int ret;
+
+	qsd_start(&q, "d", blockdev, true);
+	CHECK(!attach("d"));
+	b = open_blk("d", &cfg);
+	if (!b)
+		return false;
+	vblk_info(b, &i);
+	CHECK(i.size == DISK && i.queues == 16 && i.depth == 128 && i.discard && i.flush && !i.readonly);
+	load_start(w, 8, b, 8);
+	usleep(700000);
+	ret = load_stop(w, 8);
+	CHECK(!ret);
+	CHECK(!vblk_io(b, 15, VBLK_FLUSH, NULL, 0, 0, 0));
+	CHECK(!vblk_io(b, 0, VBLK_WRITE_ZEROES, NULL, 4096, 1 << 20, VBLK_UNMAP));
+	memset(buf, 1, sizeof(buf));
+	CHECK(!vblk_io(b, 0, VBLK_READ, buf, 4096, sizeof(buf), 0));
+	for (unsigned n = 0; n < sizeof(buf); n++)
+		CHECK(!buf[n]);
+	CHECK(!vblk_io(b, 0, VBLK_DISCARD, NULL, 0, 1 << 20, 0));
+	CHECK(!vblk_io(b, 0, VBLK_GET_ID, id, 0, sizeof(id), 0));
+	vblk_close(b);
+	CHECK(!vdpa_delete("d"));
+	CHECK(qsd_stop(&q));
+	return true;
+}
+
+static bool t_file(void)
+{
+	char b[256];
+
+	CHECK(make_file("disk", DISK));
+	snprintf(b, sizeof(b), "driver=file,filename=%s", path("disk"));
+	return exercise(b);
+}
+
+static bool t_qcow2(void)
+{
+	char b[256];
+
+	CHECK(run("qemu-img", "create", "-q", "-f", "qcow2", path("disk.qcow2"), "64M", NULL));
+	snprintf(b, sizeof(b), "driver=qcow2,file.driver=file,file.filename=%s", path("disk.qcow2"));
+	return exercise(b);
+}
+
+static bool t_nbd(void)
+{
+	const char *argv[] = {"nbdkit", "-f", "-U", path("nbd.sock"), "memory", "64M", NULL};
+	pid_t pid = spawn(NULL, argv);
+	struct stat st;
+	char b[256];
+	bool ok;
+
+	for (unsigned i = 0; i < 500 && stat(path("nbd.sock"), &st); i++)
+		usleep(10000);
+	snprintf(b, sizeof(b), "driver=nbd,server.type=unix,server.path=%s", path("nbd.sock"));
+	ok = exercise(b);
+	kill(pid, SIGTERM);
+	reap(pid, 5000);
+	return ok;
+}
+
+static bool t_readonly(void)
+{
+	const struct vblk_cfg cfg = {.queues = 1};
+	struct vblk_info i;
+	struct vblk *b;
+	struct qsd q;
+	u8 buf[512];
+
+	CHECK(make_file("disk", DISK));
+	qsd_start(&q, "d", "driver=null-co,size=67108864,read-zeroes=on", false);
+	CHECK(!attach("d"));
+	b = open_blk("d", &cfg);
+	if (!b)
+		return false;
+	vblk_info(b, &i);
+	CHECK(i.readonly);
+	CHECK(vblk_io(b, 0, VBLK_WRITE, buf, 0, 512, 0) == -EROFS);
+	CHECK(!vblk_io(b, 0, VBLK_READ, buf, 0, 512, 0));
+	vblk_close(b);
+	CHECK(!vdpa_delete("d"));
+	CHECK(qsd_stop(&q));
+	return true;
+}
+
+/* G.A 11 */
+static bool t_kill(void)
+{
+	const struct vblk_cfg cfg = {.queues = 4};
+	struct worker w[4];
+	struct vblk *b;
+	char node[256];
+	struct qsd q;
+	u64 slowest = 0;
+	int ret;
+
+	CHECK(make_file("disk", DISK));
+	snprintf(node, sizeof(node), "driver=file,filename=%s", path("disk"));
+	qsd_start(&q, "d", node, true);
+	CHECK(!attach("d"));
+	b = open_blk("d", &cfg);
+	if (!b)
+		return false;
+	load_start(w, 4, b, 4);
+	for (unsigned i = 0; i < rounds; i++) {
+		u64 before, start, end;
+
+		usleep(1000 * (20 + (unsigned)random() % 80));
+		kill(q.pid, SIGKILL);
+		CHECK(reap(q.pid, 1000) >= 0);
+		before = atomic_load(&w[0].done);
+		start = now_ms();
+		qsd_start(&q, "d", node, true);
+		for (end = start + 10000; atomic_load(&w[0].done) < before + 2 && now_ms() < end;)
+			usleep(1000);
+		CHECK(atomic_load(&w[0].done) >= before + 2);
+		slowest = max(slowest, now_ms() - start);
+	}
+	ret = load_stop(w, 4);
+	CHECK(!ret);
+	printf("# %u kills, slowest recovery (new process to second request) %llu ms\n", rounds,
+	       (unsigned long long)slowest);
+	vblk_close(b);
+	CHECK(!vdpa_delete("d"));
+	CHECK(qsd_stop(&q));
+	return true;
+}
+
+/* G.A 12 */
+static bool t_stopped(void)
+{
+	const struct vblk_cfg cfg = {.queues = 1};
+	struct qsd q, other;
+	struct vblk *b;
+	u64 start;
+	u8 buf[512];
+
+	qsd_start(&q, "d", "driver=null-co,size=67108864", true);
+	qsd_start(&other, "e", "driver=null-co,size=67108864", true);
+	CHECK(!attach("d"));
+	CHECK(!attach("e"));
+	CHECK(!vduse_set_msg_timeout("d", 1));
+	kill(q.pid, SIGSTOP);
+	start = now_ms();
+	CHECK(!open_blk("d", &cfg));
+	CHECK(errno == EIO);
+	CHECK(now_ms() - start >= 1000 && now_ms() - start < 3000);
+	start = now_ms();
+	CHECK(!open_blk("d", &cfg));
+	CHECK(now_ms() - start < 500);
+	b = open_blk("e", &cfg);
+	CHECK(b);
+	CHECK(!vblk_io(b, 0, VBLK_READ, buf, 0, 512, 0));
+	vblk_close(b);
+	CHECK(!vdpa_delete("d"));
+	CHECK(!vdpa_delete("e"));
+	kill(q.pid, SIGKILL);
+	kill(q.pid, SIGCONT);
+	CHECK(reap(q.pid, 1000) >= 0);
+	CHECK(qsd_stop(&other));
+	/* The killed one left its device: the next of that name would find it broken. */
+	{
+		struct vduse_control ctl = { 0 };
+		char name[VDUSE_NAME_MAX] = "d";
+		u64 end = now_ms() + 2000;
+		long ret;
+
+		do
+			ret = vduse_control_ioctl(&ctl, VDUSE_DESTROY_DEV, name, sizeof(name));
+		while (ret == -EBUSY && now_ms() < end);
+		CHECK(!ret);
+	}
+	return t_start();
+}
+
+/* One QMP command; the answer has "return". */
+static bool qmp(const char *name, const char *command)
+{
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
+	char buf[4096], line[512];
+	int s = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	ssize_t n;
+	bool ok;
+
+	snprintf(a.sun_path, sizeof(a.sun_path), "%s/%s.qmp", dir, name);
+	if (connect(s, (struct sockaddr *)&a, sizeof(a)) < 0)
+		return false;
+	n = read(s, buf, sizeof(buf));	/* greeting */
+	snprintf(line, sizeof(line), "{\"execute\":\"qmp_capabilities\"}\n");
+	ok = n > 0 && write(s, line, strlen(line)) > 0 && read(s, buf, sizeof(buf)) > 0;
+	snprintf(line, sizeof(line), "%s\n", command);
+	ok = ok && write(s, line, strlen(line)) > 0;
+	n = ok ? read(s, buf, sizeof(buf) - 1) : 0;
+	buf[max(n, (ssize_t)0)] = '\0';
+	close(s);
+	return strstr(buf, "\"return\"");
+}
+
+/* G.A 20 */
+static bool t_resize(void)
+{
+	const struct vblk_cfg cfg = {.queues = 1};
+	struct vblk_info i;
+	struct pollfd p;
+	struct vblk *b;
+	char node[256];
+	struct qsd q;
+
+	CHECK(make_file("disk", DISK));
+	snprintf(node, sizeof(node), "driver=file,filename=%s", path("disk"));
+	qsd_start(&q, "d", node, true);
+	CHECK(!attach("d"));
+	b = open_blk("d", &cfg);
+	if (!b)
+		return false;
+	p = (struct pollfd){.fd = vblk_config_fd(b), .events = POLLIN};
+	CHECK(!poll(&p, 1, 0));
+	CHECK(qmp("d", "{\"execute\":\"block_resize\",\"arguments\":{\"node-name\":\"disk0\",\"size\":134217728}}"));
+	CHECK(poll(&p, 1, 5000) == 1);
+	CHECK(vblk_update(b) == 1);
+	vblk_info(b, &i);
+	CHECK(i.size == 128u << 20);
+	CHECK(!poll(&p, 1, 100));
+	vblk_close(b);
+	CHECK(!vdpa_delete("d"));
+	CHECK(qsd_stop(&q));
+	return true;
+}
+
+/* G.A 18, in small: two daemons, attach and detach under load of the other. */
+static bool t_two(void)
+{
+	const struct vblk_cfg cfg = {.queues = 2};
+	struct worker w[8];
+	struct vblk *b, *c;
+	struct qsd q, other;
+	char node[256];
+	int ret;
+
+	CHECK(make_file("disk", DISK));
+	snprintf(node, sizeof(node), "driver=file,filename=%s", path("disk"));
+	qsd_start(&q, "d", node, true);
+	qsd_start(&other, "e", "driver=null-co,size=67108864,read-zeroes=on", true);
+	CHECK(!attach("d"));
+	b = open_blk("d", &cfg);
+	if (!b)
+		return false;
+	load_start(w, 8, b, 2);
+	for (unsigned i = 0; i < rounds * 3; i++) {
+		u8 buf[4096];
+
+		CHECK(!attach("e"));
+		c = open_blk("e", &cfg);
+		if (!c)
+			return false;
+		CHECK(!vblk_io(c, 0, VBLK_READ, buf, 0, sizeof(buf), 0));
+		vblk_close(c);
+		CHECK(!vdpa_delete("e"));
+	}
+	ret = load_stop(w, 8);
+	CHECK(!ret);
+	vblk_close(b);
+	CHECK(!vdpa_delete("d"));
+	CHECK(qsd_stop(&q));
+	CHECK(qsd_stop(&other));
+	return true;
+}
+
+static const struct {
+	const char *name, *what;
+	bool (*fn)(void);
+} tests[] = {
+	{"start", "G.A 2: the well-known command line, exit 0 on SIGTERM", t_start},
+	{"file", "G.A 7: a file", t_file},
+	{"qcow2", "G.A 7: qcow2", t_qcow2},
+	{"nbd", "G.A 7: an NBD server", t_nbd},
+	{"readonly", "G.A 7: read-only export", t_readonly},
+	{"kill", "G.A 11: kill -9 under verify load", t_kill},
+	{"stopped", "G.A 12: SIGSTOP", t_stopped},
+	{"two", "G.A 18: attach and detach beside load", t_two},
+	{"resize", "G.A 20: block_resize", t_resize},
+};
+
+static void *hub_thread(void *arg)
+{
+	const struct vdpa_hub_opts o = { 0 };
+
+	if (vdpa_hub_main(&o))
+		exit(1);
+	return NULL;
+}
+
+static bool wanted(int argc, char **argv, int from, const char *name)
+{
+	for (int i = from; i < argc; i++)
+		if (!strcmp(argv[i], name))
+			return true;
+	return from >= argc;
+}
+
+int main(int argc, char **argv)
+{
+	unsigned n = 0, failed = 0;
+	pthread_t hub;
+	int from = 3;
+
+	if (argc < 3) {
+		fprintf(stderr, "usage: %s SHIM DAEMON [-n ROUNDS] [TEST...]\n", argv[0]);
+		return 2;
+	}
+	shim = realpath(argv[1], NULL);
+	daemon_path = argv[2];
+	if (argc > 4 && !strcmp(argv[3], "-n")) {
+		rounds = (unsigned)atoi(argv[4]);
+		from = 5;
+	}
+	if (!shim || !mkdtemp(dir))
+		return 1;
+	if (access(daemon_path, X_OK)) {
+		printf("1..0 # SKIP no %s\n", daemon_path);
+		return 0;
+	}
+	setenv("XDG_RUNTIME_DIR", dir, 1);
+	setenv("TMPDIR", dir, 1);
+	log_set_level(LOG_ERROR);
+	if (pthread_create(&hub, NULL, hub_thread, NULL))
+		return 1;
+	while (!vdpa_mgmtdev_find(NULL, "vduse"))
+		usleep(1000);
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	for (unsigned i = 0; i < ARRAY_SIZE(tests); i++) {
+		u64 start = now_ms();
+		bool ok;
+
+		if (!wanted(argc, argv, from, tests[i].name))
+			continue;
+		why[0] = '\0';
+		ok = tests[i].fn();
+		printf("%sok %u - %s\n", ok ? "" : "not ", ++n, tests[i].what);
+		printf("# %llu ms%s%s\n", (unsigned long long)(now_ms() - start), ok ? "" : "; ", ok ? "" : why);
+		if (!ok) {
+			/* Whatever still runs belongs to a test that is lost. */
+			failed++;
+			break;
+		}
+	}
+	printf("1..%u\n", n);
+	if (!failed)
+		run("rm", "-rf", dir, NULL);
+	return failed ? 1 : 0;
+}
