@@ -140,8 +140,8 @@ static void test_parents(void **state)
 	u8 mac[6];
 	u16 mtu;
 
-	assert_int_equal(vdpasim_init(&p), 0);
-	assert_int_equal(vdpasim_init(&p), -EEXIST);
+	assert_int_equal(vdpasim_register(&p), 0);
+	assert_int_equal(vdpasim_register(&p), -EEXIST);
 	net = vdpa_mgmtdev_find(NULL, "vdpasim_net");
 	blk = vdpa_mgmtdev_find(NULL, "vdpasim_blk");
 	assert_true(net && net->classes == BIT(1) && net->max_vqs == 3 &&
@@ -158,6 +158,20 @@ static void test_parents(void **state)
 	assert_int_equal(vdpa_delete("b"), 0);
 	vdpasim_exit();
 	assert_null(vdpa_find("n"));
+
+	setenv("VDPASIM_MAX_IOTLB_ENTRIES", "1", 1);
+	setenv("VDPASIM_BATCH_MAPPING", "0", 1);
+	assert_int_equal(vdpasim_init(), 0);
+	net = vdpa_mgmtdev_find(NULL, "vdpasim_net");
+	assert_int_equal(net->dev_add(net, "n", &a), -EINVAL);
+	vdpasim_exit();
+	setenv("VDPASIM_MAX_IOTLB_ENTRIES", "16x", 1);
+	assert_int_equal(vdpasim_init(), -EINVAL);
+	setenv("VDPASIM_MAX_IOTLB_ENTRIES", "16", 1);
+	setenv("VDPASIM_BATCH_MAPPING", "2", 1);
+	assert_int_equal(vdpasim_init(), -EINVAL);
+	unsetenv("VDPASIM_MAX_IOTLB_ENTRIES");
+	unsetenv("VDPASIM_BATCH_MAPPING");
 }
 
 static void test_features(void **state)

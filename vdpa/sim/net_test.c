@@ -180,7 +180,7 @@ static void test_filter(void **state)
 	for (unsigned i = 0; i < ARRAY_SIZE(row); i++) {
 		struct virtio_net_hdr_v1 hdr = { .num_buffers = 1 };
 		u32 len = 0;
-		u8 *p;
+		u8 *p = NULL;
 
 		sent(f, send(f, row[i].dest, i, row[i].len));
 		for (unsigned n = 0; n < 1000 && row[i].back && td_used_idx(&f->q[RX]) == f->q[RX].used_seen; n++)
@@ -291,7 +291,7 @@ static void test_starvation(void **state)
 	static u8 seen[5000];
 	unsigned total = 0, lost;
 	u32 id, len, seq = 0, last = 0;
-	u8 *p;
+	u8 *p = NULL;
 
 	memset(seen, 0, sizeof(seen));
 	for (unsigned batch = 1; seq < 5000; batch = batch % 40 + 1) {
@@ -324,7 +324,7 @@ static void test_starvation(void **state)
 static void test_bad_buffers(void **state)
 {
 	struct fix *f = *state;
-	u8 *p;
+	u8 *p = NULL;
 	u32 len, id;
 
 	/* Frame not readable: dropped. Receive buffer not writable: frame lost, buffer back without length. */

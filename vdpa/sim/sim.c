@@ -4,9 +4,13 @@
  */
 #include "vdpa/sim/sim.h"
 
+#include <errno.h>
+#include <limits.h>
 #include <linux/virtio_ids.h>
+#include <stdlib.h>
 
 #include "base/bits.h"
+#include "base/log.h"
 #include "vdpa/sim/core.h"
 
 static struct vdpasim_params params;
@@ -36,7 +40,7 @@ static struct vdpa_mgmtdev net = {
 	.dev_add = add_net, .dev_del = del,
 };
 
-int vdpasim_init(const struct vdpasim_params *p)
+int vdpasim_register(const struct vdpasim_params *p)
 {
 	int err;
 
@@ -50,6 +54,38 @@ int vdpasim_init(const struct vdpasim_params *p)
 	if (err)
 		vdpa_mgmtdev_unregister(&net);
 	return err;
+}
+
+static int number(const char *name, unsigned max, unsigned def, unsigned *out)
+{
+	const char *text = getenv(name);
+	char *end;
+	unsigned long v;
+
+	*out = def;
+	if (!text)
+		return 0;
+	v = strtoul(text, &end, 0);
+	if (end == text || *end || v > max) {
+		log_error("vdpa: %s=%s is no number up to %u", name, text, max);
+		return -EINVAL;
+	}
+	*out = v;
+	return 0;
+}
+
+int vdpasim_init(void)
+{
+	struct vdpasim_params p;
+	unsigned batch;
+	int err = number("VDPASIM_BATCH_MAPPING", 1, 1, &batch);
+
+	if (!err)
+		err = number("VDPASIM_MAX_IOTLB_ENTRIES", INT_MAX, VDPA_IOTLB_ENTRIES, &p.max_iotlb_entries);
+	if (err)
+		return err;
+	p.batch_mapping = batch;
+	return vdpasim_register(&p);
 }
 
 void vdpasim_exit(void)

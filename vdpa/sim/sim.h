@@ -18,7 +18,12 @@ struct vdpasim_params {
 	((struct vdpasim_params){ .batch_mapping = true, .max_iotlb_entries = VDPA_IOTLB_ENTRIES })
 
 /* Register both management devices. -EEXIST. */
-int __must_check vdpasim_init(const struct vdpasim_params *p);
+int __must_check vdpasim_register(const struct vdpasim_params *p);
+/*
+ * The same with the parameters that the environment gives: VDPASIM_BATCH_MAPPING (0 or 1) and
+ * VDPASIM_MAX_IOTLB_ENTRIES. -EINVAL: one is no number.
+ */
+int __must_check vdpasim_init(void);
 /* Delete their devices and take them away. */
 void vdpasim_exit(void);
 
