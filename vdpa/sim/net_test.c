@@ -233,7 +233,7 @@ static void test_control(void **state)
 {
 	struct fix *f = *state;
 	static const u8 mac[6] = { 2, 4, 6, 8, 10, 12 };
-	u8 got[6], *p;
+	u8 got[6], *p = NULL;
 	u32 len, id;
 
 	assert_int_equal(control(f, 1, 1, mac, 6, &len), VIRTIO_NET_OK);
