@@ -168,6 +168,8 @@ struct x86_cpu {
 	u64 jit_tmp;			/* inside one instruction */
 	u32 jit_left;			/* instructions of the last block that were executed */
 	u16 jit_flags;			/* arithmetic flags, see jit/entry.c */
+	u8 vec_live, vec_live_avx;	/* vector state is in the host's registers: jit/vec.c */
+	u32 jit_host_mxcsr;		/* meanwhile */
 	_Atomic u64 tick;		/* jit/ticker.c: host TSC of the next X86_EV_TIMER, 0 = none */
 
 	/* ---- segments, tables, control ---- */

@@ -72,7 +72,7 @@ struct x86_jit {
 	struct jit_code code;
 	s64 delta;		/* code.rx - code.rw */
 	u8 *base, *p, *end;	/* writable: after the stubs, next free, end */
-	u64 enter, exit, exit_link, call;	/* stubs */
+	u64 enter, exit, exit_link, call, vec_load, vec_spill;	/* stubs */
 	u8 *arena;		/* pages, translations and links */
 	size_t used;
 	struct jit_page *page[JIT_PAGE_HASH];
@@ -86,6 +86,9 @@ struct x86_jit {
 
 /* Emit the shared stubs. entry.c */
 void jit_stubs(struct x86_jit *j);
+/* Those of the vector state; and a call of its spill if it is live: RCX and flags are clobbered. vec.c */
+void jit_vec_stubs(struct x86_jit *j, struct jit_asm *a);
+void jit_vec_spill(const struct x86_jit *j, struct jit_asm *a);
 
 /* Make a translation of @b at @lin; NULL: not possible. translate.c */
 struct x86_jit_trans *jit_translate(struct x86_cpu *cpu, struct x86_block *b, u64 lin);

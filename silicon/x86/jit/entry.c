@@ -124,6 +124,9 @@ void jit_stubs(struct x86_jit *j)
 	struct jit_asm asm_ = { .p = j->p, .end = j->end - JIT_ASM_SLACK, .delta = j->delta }, *a = &asm_;
 	u8 *go_on;
 
+	begin(a);
+	jit_vec_stubs(j, a);
+
 	/* enter(rdi = cpu, rsi = code) */
 	j->enter = begin(a);
 	for (unsigned i = 0; i < ARRAY_SIZE(callee_saved); i++)
@@ -141,6 +144,7 @@ void jit_stubs(struct x86_jit *j)
 	jit_store(a, JIT_RAX, JIT_FIELD(jit_link), 8);
 	j->exit = jit_here(a);
 	jit_asm_save_flags(a);
+	jit_vec_spill(j, a);
 	save_homes(a);
 	leave(a);
 
@@ -151,6 +155,7 @@ void jit_stubs(struct x86_jit *j)
 	jit_mov_rr(a, JIT_RDI, JIT_RBP);
 	jit_mov_rr(a, JIT_RSI, JIT_RAX);
 	jit_mov_rr(a, JIT_RDX, JIT_RCX);
+	jit_vec_spill(j, a);
 	jit_mov_imm(a, JIT_RAX, (u64)jit_call_c);
 	jit_op_rr(a, 0xff, 2, JIT_RAX, 4);
 	jit_mov_rr(a, JIT_RCX, JIT_RAX);

@@ -58,10 +58,11 @@ struct jit_flags {
 
 /* Code behind the block. */
 struct jit_cold {
-	enum jit_cold_kind { JIT_COLD_SLOW, JIT_COLD_EXIT } kind;
+	enum jit_cold_kind { JIT_COLD_SLOW, JIT_COLD_EXIT, JIT_COLD_VEC } kind;
 	u8 *from;		/* rel32 of the jump that leads here */
 	u8 *back;		/* SLOW: the next instruction; NULL: there is none in this block */
 	struct jit_flags before, after;
+	u8 vec, vec_after;	/* VEC: what to load; t->vec behind the instruction */
 	u16 nr;			/* index of the instruction */
 	u64 rip;		/* EXIT: where to */
 };
@@ -86,6 +87,7 @@ struct x86_jit_tr {
 	unsigned nr;		/* its index */
 	u64 rip, next_rip;
 	struct jit_flags flags;
+	u8 vec;			/* JIT_VEC_*: vector state known to be in host registers */
 	bool ended;		/* an emitter has emitted all ways out of the block */
 	struct jit_cold cold[JIT_MAX_COLD];
 	unsigned nr_cold, first_cold;	/* @first_cold: of the present instruction */
@@ -97,7 +99,7 @@ struct x86_jit_tr {
 typedef bool jit_emit_fn(struct x86_jit_tr *t);
 
 /* The families, tried in the order of the table in translate.c. */
-jit_emit_fn jit_emit_branch, jit_emit_stack, jit_emit_int;
+jit_emit_fn jit_emit_branch, jit_emit_stack, jit_emit_int, jit_emit_vec, jit_emit_implicit;
 
 /* ---- Registers ---- */
 
@@ -154,6 +156,16 @@ void jit_slow_jmp(struct x86_jit_tr *t);
 /* The jump whose rel32 is at @from leaves the block for @rip; flags are in EFLAGS there. */
 void jit_exit(struct x86_jit_tr *t, u8 *from, u64 rip);
 struct jit_cold *jit_cold(struct x86_jit_tr *t, enum jit_cold_kind kind, u8 *from);
+
+/* ---- Vector state: vec.c ---- */
+
+#define JIT_VEC_SSE 1u
+#define JIT_VEC_AVX 2u
+
+/* @from leads to the loading of @vec, and back behind itself. translate.c */
+void jit_cold_vec(struct x86_jit_tr *t, u8 *from, unsigned vec);
+/* Load, and jump to @go_on (in writable memory) if @vec is usable; else fall through. Flags are kept. */
+void jit_vec_reload(struct x86_jit_tr *t, unsigned vec, const u8 *go_on);
 
 /* ---- The whole instruction by its handler ---- */
 

@@ -23,7 +23,7 @@
 #define ROOM 512
 
 static jit_emit_fn *const emitters[] = {
-	jit_emit_branch, jit_emit_stack, jit_emit_int,
+	jit_emit_branch, jit_emit_stack, jit_emit_int, jit_emit_vec, jit_emit_implicit,
 };
 
 int jit_home(unsigned r)
@@ -120,22 +120,51 @@ void jit_call_handler(struct x86_jit_tr *t)
 	call_stub(t, t->nr);
 	/* The handler may have written any register; it has dealt with the flags. */
 	t->flags = (struct jit_flags){ .where = JIT_FL_SAVED };
+	t->vec = 0;
 	if (t->op->flags & X86_OP_END)
 		t->ended = true;
 }
 
+/* Leave with cpu->rip = @rip, @nr instructions of this block having been executed. */
+static void leave_at(struct x86_jit_tr *t, u64 rip, unsigned nr)
+{
+	jit_mov_imm(&t->a, JIT_RAX, rip);
+	jit_store(&t->a, JIT_RAX, JIT_FIELD(rip), 8);
+	jit_store_imm(&t->a, JIT_FIELD(jit_left), (s32)nr, 4);
+	jit_jmp_to(&t->a, t->cpu->jit->exit);
+}
+
 /* The handler executes the whole instruction, then back to the next one. */
-static void cold_slow(struct x86_jit_tr *t, struct jit_cold *c)
+static void cold_slow(struct x86_jit_tr *t, const struct jit_cold *c, const struct x86_jit_trans *tr)
 {
 	struct jit_flags after = c->after;
 
 	t->flags = c->before;
 	jit_flags_save(t);
 	call_stub(t, c->nr);
-	if (after.where == JIT_FL_LIVE)
+	if (after.where == JIT_FL_LIVE || c->vec_after)
 		jit_asm_load_flags(&t->a);
-	if (c->back)
+	if (!c->back)
+		return;
+	if (!c->vec_after) {
 		jit_jmp_to(&t->a, (u64)c->back + (u64)t->a.delta);
+		return;
+	}
+	/* What follows relies on the vector state, which the handler has put away and may have changed. */
+	jit_vec_reload(t, c->vec_after, c->back);
+	leave_at(t, t->lin + tr->off[c->nr] + t->block->op[c->nr].len, c->nr + 1u);
+}
+
+/* Load the vector state, and begin the instruction again; if it is not usable, the handler knows why. */
+static void cold_vec(struct x86_jit_tr *t, const struct jit_cold *c, const struct x86_jit_trans *tr)
+{
+	jit_vec_reload(t, c->vec, c->from + 4);
+	cold_slow(t, c, tr);
+}
+
+void jit_cold_vec(struct x86_jit_tr *t, u8 *from, unsigned vec)
+{
+	jit_cold(t, JIT_COLD_VEC, from)->vec = (u8)vec;
 }
 
 static void cold_exit(struct x86_jit_tr *t, const struct jit_cold *c, struct x86_jit_trans *tr)
@@ -161,10 +190,14 @@ static void emit_cold(struct x86_jit_tr *t, struct x86_jit_trans *tr)
 			cold_exit(t, c, tr);
 			continue;
 		}
+		if (c->kind == JIT_COLD_VEC) {
+			cold_vec(t, c, tr);
+			continue;
+		}
 		for (unsigned k = 0; k < t->nr_access; k++)
 			if (t->access[k].cold == i)
 				t->access[k].slow = (u32)(t->a.p - t->start);
-		cold_slow(t, c);
+		cold_slow(t, c, tr);
 	}
 }
 
@@ -193,10 +226,7 @@ static void self_exit(struct x86_jit_tr *t, struct x86_jit_trans *tr)
 	tr->self = (u32)(t->a.p - t->start);
 	jit_bind(&t->a, t->self[0]);
 	jit_bind(&t->a, t->self[1]);
-	jit_mov_imm(&t->a, JIT_RAX, t->lin);
-	jit_store(&t->a, JIT_RAX, JIT_FIELD(rip), 8);
-	jit_store_imm(&t->a, JIT_FIELD(jit_left), 0, 4);
-	jit_jmp_to(&t->a, t->cpu->jit->exit);
+	leave_at(t, t->lin, 0);
 }
 
 static void emit_op(struct x86_jit_tr *t)
@@ -213,9 +243,10 @@ static void emit_op(struct x86_jit_tr *t)
 			break;
 	}
 	for (unsigned i = t->first_cold; i < t->nr_cold; i++) {
-		if (t->cold[i].kind != JIT_COLD_SLOW)
+		if (t->cold[i].kind == JIT_COLD_EXIT)
 			continue;
 		t->cold[i].after = t->flags;
+		t->cold[i].vec_after = t->vec;
 		t->cold[i].back = t->ended ? NULL : t->a.p;
 	}
 	for (unsigned i = t->first_access; i < t->nr_access; i++)
@@ -258,6 +289,7 @@ static struct x86_jit_trans *translate(struct x86_cpu *cpu, struct x86_block *b,
 	t->ended = false;
 	t->nr_cold = t->nr_access = 0;
 	t->flags = (struct jit_flags){ .where = JIT_FL_LIVE };
+	t->vec = 0;
 	while (((u64)t->a.p + 8) & 15)
 		jit_8(&t->a, 0xcc);
 	jit_64(&t->a, (u64)tr);

@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Blocks of random instructions with a random state, run by the interpreter and by
+ * translations: registers, flags, vector state and memory must be the same, also where
+ * the block ends in a fault.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+#include <Zydis/Zydis.h>
+
+#include "silicon/x86/decode/dec.h"
+#include "silicon/x86/jit/rewrite.h"
+#include "silicon/x86/jit/test_gen.h"
+#include "silicon/x86/sys/sys.h"
+#include "silicon/x86/test_cpu.h"
+
+#define MAX_INSNS 8
+#define USED (T_STACK + PAGE_SIZE - T_MEM)	/* what programs may reach of the test's memory */
+#define READ_ONLY (T_DATA + 0x3000)
+#define LIMIT 100000
+
+static struct x86_cpu *interp, *jit;
+static ZydisDecoder dec;
+
+/* What a run starts from, and what it leaves. */
+struct state {
+	struct x86_state s;
+	struct x86_fpu fpu;
+	u8 data[USED];
+	enum x86_run_result result;
+};
+static struct state start, got[2];
+
+static u8 code[MAX_INSNS * 15 + 1];
+static unsigned code_len;
+
+/* ---- Choosing ---- */
+
+enum kind { KIND_VEC, KIND_INT, KIND_ANY };
+
+/* Memory operands that have a chance: a base, a small displacement, nothing else. */
+static bool plain_address(const ZydisDecodedInstruction *in, const struct x86_op *op)
+{
+	if (!(op->flags & X86_OP_MEM))
+		return true;
+	return op->index == X86_REG_ZERO && op->base < X86_NR_GPRS && op->disp == (s8)op->disp &&
+	       op->asize == 8 && op->seg != X86_FS && op->seg != X86_GS && in->raw.disp.size <= 8;
+}
+
+/* What differs by nature, or is defined by more than the processor. */
+static bool unsuitable(const ZydisDecodedInstruction *in)
+{
+	switch (in->mnemonic) {
+	case ZYDIS_MNEMONIC_RDTSC: case ZYDIS_MNEMONIC_RDTSCP: case ZYDIS_MNEMONIC_RDRAND:
+	case ZYDIS_MNEMONIC_RDSEED: case ZYDIS_MNEMONIC_POPF: case ZYDIS_MNEMONIC_POPFQ:
+	case ZYDIS_MNEMONIC_XBEGIN:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static bool wanted(enum kind kind, const struct x86_op *op, const u8 *bytes)
+{
+	struct jit_insn in;
+	bool parsed = jit_parse(bytes, op->len, 8, &in);
+	enum jit_class class = parsed ? jit_classify(op, &in) : JIT_CLASS_HANDLER;
+
+	if (op->flags & X86_OP_END)
+		return false;
+	switch (kind) {
+	case KIND_VEC: return class == JIT_CLASS_VEC || class == JIT_CLASS_VEC_ALIGNED || rnd(20) == 0;
+	case KIND_INT: return class != JIT_CLASS_VEC && class != JIT_CLASS_VEC_ALIGNED;
+	case KIND_ANY: break;
+	}
+	return true;
+}
+
+static void choose_insn(enum kind kind)
+{
+	ZydisDecodedInstruction in;
+	ZydisDecodedOperand ops[ZYDIS_MAX_OPERAND_COUNT];
+	struct x86_op op;
+	u8 bytes[40];
+
+	for (;;) {
+		encoding(true, bytes);
+		if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&dec, bytes, 15, &in, ops)))
+			continue;
+		if (x86_decode_bytes(interp, X86_MODE_64, 8, bytes, 15, &op) != X86_DEC_OK || op.fn == x86_op_ud)
+			continue;
+		if (op.len == in.length && !unsuitable(&in) && (plain_address(&in, &op) || rnd(50) == 0) &&
+		    wanted(kind, &op, bytes))
+			break;
+	}
+	memcpy(code + code_len, bytes, op.len);
+	code_len += op.len;
+}
+
+static u64 number(void)
+{
+	static const u64 special[] = {
+		0, 1, ~0ull, 1ull << 63, 0x3ff0000000000000, 0x7ff0000000000000, 0x7ff8000000000001, 0x7ff0000000000001,
+		1, 0x3f8000003f800000, 0x7f8000007fc00001, 0x0080000000000001, 0x4330000000000000, 0x7fefffffffffffff,
+		0xffffffff, 0x80000000, 0x7f,
+	};
+
+	if (rnd(2))
+		return special[rnd(ARRAY_SIZE(special))];
+	return (u64)rnd(~0u) << 32 | rnd(~0u);
+}
+
+/* Registers that may be an address mostly are one, aligned mostly. */
+static u64 pointer(void)
+{
+	u64 at = T_DATA + rnd(READ_ONLY + PAGE_SIZE - T_DATA);
+
+	if (rnd(8))
+		at &= ~31ull;
+	if (rnd(20) == 0)
+		at = T_UNMAPPED;
+	return rnd(4) ? at : number();
+}
+
+static void choose_state(void)
+{
+	memset(&start, 0, sizeof(start));
+	x86_get_state(interp, &start.s);
+	for (unsigned i = 0; i < X86_NR_GPRS; i++)
+		start.s.gpr[i] = pointer();
+	start.s.gpr[X86_RSP] = T_STACK - 8 * rnd(16);
+	start.s.rip = T_CODE;
+	start.s.rflags = RFLAGS_1 | ((u64)rnd(1u << 12) & RFLAGS_ARITH);
+	for (unsigned i = 0; i < 16; i++)
+		for (unsigned k = 0; k < 4; k++)
+			start.fpu.ymm[i].q[k] = number();
+	start.fpu.mxcsr = 0x1f80 | rnd(64) | rnd(4) << 13;
+	if (rnd(16) == 0)
+		start.fpu.mxcsr = rnd(1u << 16);
+	start.fpu.fcw = 0x37f;
+	for (unsigned i = 0; i < USED; i += 8) {
+		u64 v = number();
+
+		memcpy(start.data + i, &v, 8);
+	}
+	/* Once in a while there is something to raise at the first vector instruction. */
+	start.s.cr0 &= ~(u64)CR0_TS;
+	start.s.cr4 |= CR4_OSFXSR | CR4_OSXSAVE;
+	if (rnd(32) == 0)
+		start.s.cr0 |= CR0_TS;
+	if (rnd(32) == 0)
+		start.s.cr4 &= ~(u64)CR4_OSFXSR;
+	if (rnd(32) == 0)
+		start.s.cr4 &= ~(u64)CR4_OSXSAVE;
+}
+
+/* ---- Running ---- */
+
+static void run(struct x86_cpu *cpu, struct state *out)
+{
+	x86_set_state(cpu, &start.s);
+	cpu->fpu = start.fpu;
+	cpu->slow = 0;
+	cpu->activity = X86_ACT_ACTIVE;
+	memcpy(test_mem(T_MEM), start.data, USED);
+	x86_decode_recheck(cpu);
+	out->result = x86_run(cpu, 0);
+	x86_get_state(cpu, &out->s);
+	out->fpu = cpu->fpu;
+	memcpy(out->data, test_mem(T_MEM), USED);
+}
+
+static bool differs(const char *what, const void *a, const void *b, size_t n, bool print)
+{
+	if (!memcmp(a, b, n))
+		return false;
+	if (print) {
+		fprintf(stderr, "%s:", what);
+		for (unsigned k = 0; k < 2; k++) {
+			fprintf(stderr, " %s ", k ? "jit" : "interp");
+			for (size_t i = n; i-- > 0; )
+				fprintf(stderr, "%02x", ((const u8 *)(k ? b : a))[i]);
+		}
+		fprintf(stderr, "\n");
+	}
+	return true;
+}
+
+static bool compare(bool print)
+{
+	const struct state *a = &got[0], *b = &got[1];
+	bool bad = a->result != b->result;
+	char name[16];
+
+	if (bad && print)
+		fprintf(stderr, "result: interp %u jit %u\n", a->result, b->result);
+	for (unsigned i = 0; i < X86_NR_GPRS; i++) {
+		snprintf(name, sizeof(name), "gpr%u", i);
+		bad |= differs(name, &a->s.gpr[i], &b->s.gpr[i], 8, print);
+	}
+	bad |= differs("rip", &a->s.rip, &b->s.rip, 8, print);
+	bad |= differs("rflags", &a->s.rflags, &b->s.rflags, 8, print);
+	bad |= differs("cr2", &a->s.cr2, &b->s.cr2, 8, print);
+	bad |= differs("mxcsr", &a->fpu.mxcsr, &b->fpu.mxcsr, 4, print);
+	for (unsigned i = 0; i < 16; i++) {
+		snprintf(name, sizeof(name), "ymm%u", i);
+		bad |= differs(name, &a->fpu.ymm[i], &b->fpu.ymm[i], 32, print);
+	}
+	bad |= differs("x87", a->fpu.st, b->fpu.st, sizeof(a->fpu.st), print);
+	bad |= differs("fsw", &a->fpu.fcw, &b->fpu.fcw, offsetof(struct x86_fpu, fop) - offsetof(struct x86_fpu, fcw), print);
+	bad |= differs("fip", &a->fpu.fip, &b->fpu.fip, 16, print);
+	for (unsigned i = 0; i < USED; i += 32) {
+		snprintf(name, sizeof(name), "mem %x", i);
+		bad |= differs(name, a->data + i, b->data + i, 32, print);
+	}
+	return bad;
+}
+
+static void disassemble(void)
+{
+	ZydisFormatter f;
+	ZydisDecodedInstruction in;
+	ZydisDecodedOperand ops[ZYDIS_MAX_OPERAND_COUNT];
+	char text[128];
+
+	ZydisFormatterInit(&f, ZYDIS_FORMATTER_STYLE_INTEL);
+	for (unsigned at = 0; at < code_len; at += in.length) {
+		if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&dec, code + at, code_len - at, &in, ops)))
+			break;
+		ZydisFormatterFormatInstruction(&f, &in, ops, in.operand_count_visible, text, sizeof(text), T_CODE + at, NULL);
+		fprintf(stderr, "%#llx ", (unsigned long long)(T_CODE + at));
+		for (unsigned i = 0; i < in.length; i++)
+			fprintf(stderr, "%02x", code[at + i]);
+		fprintf(stderr, " %s\n", text);
+	}
+}
+
+static unsigned campaign(enum kind kind, unsigned blocks)
+{
+	unsigned halted = 0;
+
+	for (unsigned n = 0; n < blocks; n++) {
+		unsigned insns = 1 + rnd(MAX_INSNS);
+
+		code_len = 0;
+		while (insns--)
+			choose_insn(kind);
+		code[code_len++] = 0xf4;
+		choose_state();
+		memcpy(start.data + (T_CODE - T_MEM), code, code_len);
+		run(interp, &got[0]);
+		run(jit, &got[1]);
+		if (compare(false)) {
+			fprintf(stderr, "block %u\n", n);
+			disassemble();
+			compare(true);
+			fail();
+		}
+		halted += got[0].result == X86_RUN_HALT;
+	}
+	return halted;
+}
+
+static void test_vec(void **state)
+{
+	assert_true(campaign(KIND_VEC, 6000) > 1000);
+}
+
+static void test_int(void **state)
+{
+	assert_true(campaign(KIND_INT, 6000) > 1000);
+}
+
+static void test_any(void **state)
+{
+	assert_true(campaign(KIND_ANY, 3000) > 500);
+}
+
+static int setup(void **state)
+{
+	setenv("USERKVM_JIT_HOT", "0", 1);
+	ZydisDecoderInit(&dec, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+	interp = test_cpu_new();
+	jit = x86_cpu_new(x86_model_find("intel"), 1);
+	test_mode(interp, X86_MODE_64, 8);
+	test_mode(jit, X86_MODE_64, 8);
+	if (x86_set_engine(interp, X86_ENGINE_INTERP) || x86_set_engine(jit, X86_ENGINE_JIT))
+		return -1;
+	if (x86_set_xcr0(interp, 7) || x86_set_xcr0(jit, 7))
+		return -1;
+	*test_pte(READ_ONLY) &= ~2ull;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	x86_cpu_free(jit);
+	test_cpu_free(interp);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_vec),
+		cmocka_unit_test(test_int),
+		cmocka_unit_test(test_any),
+	};
+
+	/* Another seed than in CI, to look further. */
+	if (argc > 1)
+		seed = strtoull(argv[1], NULL, 0) | 1;
+	return cmocka_run_group_tests_name("jit", tests, setup, teardown);
+}
