@@ -386,6 +386,8 @@ static x86_fn *select_handler(struct x86_dec *d, struct x86_op *op)
 
 	if (enc != ZYDIS_INSTRUCTION_ENCODING_LEGACY && enc != ZYDIS_INSTRUCTION_ENCODING_VEX)
 		return NULL;	/* EVEX, XOP and 3DNow! are on no model */
+	if (d->insn.meta.isa_ext == ZYDIS_ISA_EXT_KNC)
+		return NULL;	/* nor are the VEX forms of POPCNT, TZCNT and LZCNT */
 	if (enc == ZYDIS_INSTRUCTION_ENCODING_VEX && mode_bit(d->mode) == X86_IN_REAL)
 		return NULL;
 	d->row = x86_insn_find(d->insn.mnemonic, forms(d));
