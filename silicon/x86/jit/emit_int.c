@@ -62,6 +62,12 @@ static struct written written(const struct jit_insn *in)
 	return (struct written){ true, false };
 }
 
+/* BLSI and its like have their destination there. */
+static bool vvvv_written(const struct jit_insn *in)
+{
+	return in->flags & JIT_I_EXT;
+}
+
 /* A destination that is replaced as a whole. */
 static bool only_written(const struct x86_jit_tr *t)
 {
@@ -83,6 +89,9 @@ static bool rm_may_be_memory(const struct x86_jit_tr *t, bool is_written)
 	if (in->map == JIT_MAP_0F && (in->opcode & 0xe7) == 0xa3)
 		return false;
 	if (in->map == JIT_MAP_0F && in->opcode >> 1 == 0xc0 >> 1)	/* XADD of a register with itself */
+		return false;
+	/* A rotation of a register by an immediate keeps OF, one in memory does not (observed). */
+	if (in->map == JIT_MAP_1 && in->opcode >> 1 == 0xc0 >> 1 && in->reg < 4)
 		return false;
 	return in->map != JIT_MAP_1 || in->opcode >> 1 != 0x86 >> 1;
 }
@@ -259,8 +268,7 @@ static void announce(struct x86_jit_tr *t, unsigned opnd, struct written w)
 		jit_writes(t, guest_of(in->reg));
 	if (w.rm && opnd & X86_OPND_RM_GPR)
 		jit_writes(t, guest_of(in->rm));
-	/* BLSI and its like have their destination there. */
-	if (opnd & X86_OPND_VVVV_GPR)
+	if (opnd & X86_OPND_VVVV_GPR && vvvv_written(in))
 		jit_writes(t, in->vvvv);
 }
 
@@ -284,7 +292,7 @@ static bool pure(struct x86_jit_tr *t)
 		in.reg = reg.host;
 	}
 	if (opnd & X86_OPND_VVVV_GPR) {
-		vvvv = place(t, in.vvvv, true, scratch[used]);
+		vvvv = place(t, in.vvvv, vvvv_written(&in), scratch[used]);
 		used += vvvv.host == scratch[used];
 		in.vvvv = vvvv.host;
 	}

@@ -51,6 +51,8 @@ static bool pop(struct x86_jit_tr *t)
 		return false;
 	jit_mem_at(t, X86_SS, X86_RSP, 0, 8, false);
 	jit_writes(t, r);
+	if (home < 0 && r != X86_RSP)
+		jit_writes(t, X86_RSP);	/* no flags to move while RAX holds the value */
 	jit_load(&t->a, home >= 0 ? (unsigned)home : JIT_RAX, jit_at(JIT_RCX, 0), 8);
 	if (r == X86_RSP)
 		return true;

@@ -295,6 +295,9 @@ static int setup(void **state)
 	if (x86_set_xcr0(interp, 7) || x86_set_xcr0(jit, 7))
 		return -1;
 	*test_pte(READ_ONLY) &= ~2ull;
+	/* What is not restored before each run is out of reach. */
+	for (u64 a = T_MEM + USED; a < T_MEM + T_SIZE; a += PAGE_SIZE)
+		*test_pte(a) = 0;
 	return 0;
 }
 
