@@ -105,8 +105,9 @@ int hv_translate(struct hv_vcpu *v, struct kvm_translation *t);
 int hv_set_vapic_addr(struct hv_vcpu *v, u64 addr);
 int hv_setup_mce(struct hv_vcpu *v, u64 mcg_cap);
 int hv_set_mce(struct hv_vcpu *v, const struct kvm_x86_mce *m);
-/* KVM_INTERRUPT and KVM_NMI. */
+/* KVM_INTERRUPT; KVM_NMI and KVM_SMI, from any thread. */
 int hv_user_interrupt(struct hv_vcpu *v, u32 vector);
 int hv_user_nmi(struct hv_vcpu *v);
+int hv_user_smi(struct hv_vcpu *v);
 
 #endif

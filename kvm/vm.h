@@ -28,7 +28,8 @@
 
 #define HV_MAX_VCPUS 288
 #define HV_MAX_VCPU_ID 1152
-#define HV_NR_AS 2		/* address spaces: 0 normal, 1 SMM */
+#define HV_NR_AS 2		/* address spaces: normal, and that of system-management mode */
+#define HV_AS_SMM 1
 
 struct hv_vcpu;
 struct hv_memslots;

@@ -331,6 +331,8 @@ static long vcpu_ioctl(struct vfs_file *f, u32 req, unsigned long arg)
 	/* Other threads use it while the vCPU runs. */
 	if (req == KVM_NMI)
 		return hv_user_nmi(v);
+	if (req == KVM_SMI)
+		return hv_user_smi(v);
 	hv_vcpu_lock(v);
 	r = ioctl_locked(v, req, arg);
 	hv_vcpu_unlock(v);

@@ -169,7 +169,7 @@ bool hv_load_pdptrs(struct hv_vcpu *v, u64 cr3)
 {
 	u64 pdpte[4], reserved = BITS(2, 1) | BITS(8, 5) | BITS(63, v->x86->f.physbits);
 
-	if (hv_read_guest(v->vm, 0, cr3 & 0xffffffe0, pdpte, sizeof(pdpte)) < 0)
+	if (hv_read_guest(v->vm, hv_as(v), cr3 & 0xffffffe0, pdpte, sizeof(pdpte)) < 0)
 		return false;
 	for (unsigned i = 0; i < 4; i++) {
 		if ((pdpte[i] & 1) && (pdpte[i] & reserved))

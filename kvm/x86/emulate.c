@@ -35,8 +35,8 @@ static enum x86_bus_result bus_read(void *ctx, u64 pa, void *buf, unsigned len)
 {
 	struct hv_vcpu *v = ctx;
 
-	if (hv_gpa_is_ram(v->vm, 0, pa, false) && !is_apic_page(v, pa))
-		return ram_result(v, hv_read_guest(v->vm, 0, pa, buf, len));
+	if (hv_gpa_is_ram(v->vm, hv_as(v), pa, false) && !is_apic_page(v, pa))
+		return ram_result(v, hv_read_guest(v->vm, hv_as(v), pa, buf, len));
 	return hv_mmio_read(v, pa, buf, len);
 }
 
@@ -44,8 +44,8 @@ static enum x86_bus_result bus_write(void *ctx, u64 pa, const void *buf, unsigne
 {
 	struct hv_vcpu *v = ctx;
 
-	if (hv_gpa_is_ram(v->vm, 0, pa, true) && !is_apic_page(v, pa))
-		return ram_result(v, hv_write_guest(v->vm, 0, pa, buf, len));
+	if (hv_gpa_is_ram(v->vm, hv_as(v), pa, true) && !is_apic_page(v, pa))
+		return ram_result(v, hv_write_guest(v->vm, hv_as(v), pa, buf, len));
 	return hv_mmio_write(v, pa, buf, len);
 }
 
@@ -53,8 +53,8 @@ static enum x86_bus_result bus_cmpxchg(void *ctx, u64 pa, void *old, const void 
 {
 	struct hv_vcpu *v = ctx;
 
-	if (hv_gpa_is_ram(v->vm, 0, pa, true) && !is_apic_page(v, pa))
-		return ram_result(v, hv_cmpxchg_guest(v->vm, 0, pa, old, val, len));
+	if (hv_gpa_is_ram(v->vm, hv_as(v), pa, true) && !is_apic_page(v, pa))
+		return ram_result(v, hv_cmpxchg_guest(v->vm, hv_as(v), pa, old, val, len));
 	/* A device register cannot be locked: the read that came before is as good as it gets. */
 	return hv_mmio_write(v, pa, val, len);
 }

@@ -269,6 +269,12 @@ void hv_inject_events(struct hv_vcpu *v)
 		set_windows(v, false, false);
 		return;
 	}
+	/* Before NMIs: SDM vol. 3A "Priority Among Simultaneous Exceptions and Interrupts". */
+	if (x->smi_pending && !x->smm && !taken) {
+		x->smi_pending = false;
+		hv_enter_smm(v);
+		taken = true;
+	}
 	if (x->nmi.pending && !taken && hv_nmi_allowed(v)) {
 		x->nmi.pending--;
 		x->nmi.injected = true;
@@ -338,6 +344,12 @@ void hv_inject_nmi(struct hv_vcpu *v)
 {
 	hv_set_request(v, HV_REQ_NMI);
 	hv_kick(v);
+}
+
+void hv_process_smi(struct hv_vcpu *v)
+{
+	v->x86->smi_pending = true;
+	hv_set_request(v, HV_REQ_EVENT);
 }
 
 void hv_process_nmi(struct hv_vcpu *v)

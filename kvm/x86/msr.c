@@ -329,6 +329,21 @@ static int wr_##name(struct hv_vcpu *v, struct msr_access a, u64 val) \
 	return 0; \
 }
 
+/* Of the processor's inside: only user space sees it, to save and restore. */
+static int rd_smbase(struct hv_vcpu *v, struct msr_access a, u64 *val)
+{
+	*val = v->x86->smbase;
+	return !a.host;
+}
+
+static int wr_smbase(struct hv_vcpu *v, struct msr_access a, u64 val)
+{
+	if (!a.host)
+		return 1;
+	v->x86->smbase = (u32)val;
+	return 0;
+}
+
 STORED(smi_count, smi_count, a.host)
 STORED(feature_control, feature_control,
        !(val & ~FEATURE_CONTROL_LOCKED) &&

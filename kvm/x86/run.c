@@ -21,7 +21,7 @@ bool hv_vcpu_has_events(struct hv_vcpu *v)
 	struct hv_vcpu_x86 *x = v->x86;
 	u64 requests = atomic_load(&v->requests);
 
-	if (v->lapic && hv_lapic_has_events(v))
+	if (hv_has_init_sipi(v))
 		return true;
 	/* KVM_HC_KICK_CPU wakes whatever IF says; it stays until the halt has ended. */
 	if (requests & (BIT(HV_REQ_UNHALT) | BIT(HV_REQ_TRIPLE_FAULT) | BIT(HV_REQ_VM_DEAD)))
@@ -36,6 +36,8 @@ bool hv_vcpu_has_events(struct hv_vcpu *v)
 		return false;
 	if ((requests & BIT(HV_REQ_NMI)) || (x->nmi.pending && hv_nmi_allowed(v)))
 		return true;
+	if ((requests & BIT(HV_REQ_SMI)) || (x->smi_pending && !x->smm))
+		return true;
 	if (x->interrupt.injected)
 		return true;
 	return v->lapic && hv_interrupt_allowed(v) && hv_irq_pending_any(v);
@@ -44,8 +46,8 @@ bool hv_vcpu_has_events(struct hv_vcpu *v)
 /* Latched INIT and start-up IPIs, then: is the vCPU to execute? */
 static bool runnable(struct hv_vcpu *v)
 {
-	if (v->lapic && hv_lapic_has_events(v))
-		hv_lapic_accept_events(v);
+	if (hv_has_init_sipi(v))
+		hv_take_init_sipi(v);
 	return atomic_load(&v->mp_state) == KVM_MP_STATE_RUNNABLE;
 }
 
@@ -101,8 +103,8 @@ static int wait_runnable(struct hv_vcpu *v)
 		hv_test_request(v, HV_REQ_UNHALT);
 		atomic_store(&v->mp_state, KVM_MP_STATE_RUNNABLE);
 		hv_set_request(v, HV_REQ_EVENT);
-	} else if (v->lapic && hv_lapic_has_events(v)) {
-		hv_lapic_accept_events(v);
+	} else if (hv_has_init_sipi(v)) {
+		hv_take_init_sipi(v);
 	}
 	return 1;
 }
@@ -215,7 +217,7 @@ static void publish(struct hv_vcpu *v)
 	struct kvm_run *run = v->run;
 
 	run->if_flag = !!(vmcs_get(v, VMCS_GUEST_RFLAGS) & RFLAGS_IF);
-	run->flags = 0;
+	run->flags = v->x86->smm ? KVM_RUN_X86_SMM : 0;
 	run->cr8 = hv_get_cr8(v);
 	run->apic_base = v->lapic ? hv_lapic_get_base(v) : v->x86->apic_base;
 	run->ready_for_interrupt_injection = !user_irqchip(v) || ready_for_user_interrupt(v);
@@ -229,8 +231,8 @@ static int run_uninitialized(struct hv_vcpu *v)
 	if (v->run->immediate_exit)
 		return -EINTR;
 	block(v);
-	if (v->lapic && hv_lapic_has_events(v))
-		hv_lapic_accept_events(v);
+	if (hv_has_init_sipi(v))
+		hv_take_init_sipi(v);
 	if (hv_signal_pending(v))
 		return interrupted(v);
 	return -EAGAIN;

@@ -48,6 +48,7 @@ void hv_get_vcpu_events(struct hv_vcpu *v, struct kvm_vcpu_events *e)
 	e->nmi.injected = x->nmi.injected;
 	e->nmi.pending = x->nmi.pending;
 	e->nmi.masked = !!(shadow & INTERRUPTIBILITY_NMI);
+	hv_get_smi(v, e);
 	e->flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW |
 		   KVM_VCPUEVENT_VALID_SMM;
 	if (v->vm->exception_payload)
@@ -71,8 +72,9 @@ static bool events_valid(struct hv_vcpu *v, const struct kvm_vcpu_events *e)
 	if ((e->exception.injected || e->exception.pending) &&
 	    (e->exception.nr > 31 || e->exception.nr == HV_NMI))
 		return false;
-	/* INIT is not latched by a processor in SMM, and there is no SMM here. */
-	if ((e->flags & KVM_VCPUEVENT_VALID_SMM) && (e->smi.smm || e->smi.pending))
+	/* A processor that waits for a start-up IPI cannot be in SMM, where INIT is blocked. */
+	if ((e->flags & KVM_VCPUEVENT_VALID_SMM) && (e->smi.smm || e->smi.pending) &&
+	    atomic_load(&v->mp_state) == KVM_MP_STATE_INIT_RECEIVED)
 		return false;
 	return true;
 }
@@ -108,6 +110,8 @@ int hv_set_vcpu_events(struct hv_vcpu *v, const struct kvm_vcpu_events *e)
 		x->nmi.pending = e->nmi.pending;
 	shadow = e->nmi.masked ? shadow | INTERRUPTIBILITY_NMI : shadow & ~INTERRUPTIBILITY_NMI;
 	vmcs_set(v, VMCS_GUEST_INTERRUPTIBILITY, shadow);
+	if (e->flags & KVM_VCPUEVENT_VALID_SMM)
+		hv_set_smi(v, e);
 	if (e->flags & KVM_VCPUEVENT_VALID_TRIPLE_FAULT) {
 		if (e->triple_fault.pending)
 			hv_set_request(v, HV_REQ_TRIPLE_FAULT);
@@ -121,14 +125,18 @@ int hv_set_vcpu_events(struct hv_vcpu *v, const struct kvm_vcpu_events *e)
 int hv_get_mp_state(struct hv_vcpu *v, struct kvm_mp_state *m)
 {
 	/* INIT and start-up IPIs that have arrived count, and change the registers. */
-	if (v->lapic && hv_lapic_has_events(v))
-		hv_lapic_accept_events(v);
+	if (hv_has_init_sipi(v))
+		hv_take_init_sipi(v);
 	m->mp_state = atomic_load(&v->mp_state);
 	return 0;
 }
 
 int hv_set_mp_state(struct hv_vcpu *v, const struct kvm_mp_state *m)
 {
+	/* INIT is latched, not taken, in SMM or on the way there. */
+	if ((v->x86->smm || v->x86->smi_pending) &&
+	    (m->mp_state == KVM_MP_STATE_INIT_RECEIVED || m->mp_state == KVM_MP_STATE_SIPI_RECEIVED))
+		return -EINVAL;
 	switch (m->mp_state) {
 	case KVM_MP_STATE_RUNNABLE:
 		break;

@@ -135,6 +135,8 @@ void hv_vcpu_reset(struct hv_vcpu *v, bool init)
 	hv_load_efer(v, 0);
 	for (unsigned i = 0; i < 4; i++)
 		hv_set_dr(v, i, 0);
+	if (!init)
+		hv_smm_reset(v);
 	hv_set_dr(v, 6, DR6_FIXED_1);
 	hv_set_dr(v, 7, DR7_FIXED_1);
 	vmcs_set(v, VMCS_GUEST_DEBUGCTL, 0);

@@ -117,6 +117,11 @@ struct hv_vcpu_x86 {
 	bool nmi_window, irq_window;	/* controls that are on */
 	u8 event_insn_len;		/* of a software event that is re-injected */
 
+	/* ---- system-management mode: smm.c ---- */
+	bool smm, smi_pending;
+	bool smm_inside_nmi;		/* NMIs were blocked when it was entered */
+	u32 smbase;
+
 	/* ---- CPUID, MSRs ---- */
 	struct kvm_cpuid_entry2 *cpuid;
 	u32 cpuid_nent;

@@ -25,7 +25,7 @@ struct walk {
 
 static bool read_entry(struct walk *w, u64 gpa, void *e, unsigned size)
 {
-	w->lost = hv_read_guest(w->v->vm, 0, gpa, e, size) < 0;
+	w->lost = hv_read_guest(w->v->vm, hv_as(w->v), gpa, e, size) < 0;
 	return !w->lost;
 }
 
@@ -135,7 +135,7 @@ bool hv_code_is_memory(struct hv_vcpu *v)
 	u64 gpa;
 
 	if (walk(&w, hv_linear_rip(v), fetch_access(v), &gpa))
-		return hv_gpa_is_ram(v->vm, 0, gpa, false);
+		return hv_gpa_is_ram(v->vm, hv_as(v), gpa, false);
 	return !w.lost;
 }
 
@@ -145,11 +145,11 @@ unsigned hv_fetch_insn(struct hv_vcpu *v, u8 buf[15])
 	u64 lin = hv_linear_rip(v), gpa;
 	unsigned n = min(15u, (unsigned)(PAGE_SIZE - (lin & ~PAGE_MASK))), more;
 
-	if (!hv_walk(v, lin, access, &gpa) || hv_read_guest(v->vm, 0, gpa, buf, n) < 0)
+	if (!hv_walk(v, lin, access, &gpa) || hv_read_guest(v->vm, hv_as(v), gpa, buf, n) < 0)
 		return 0;
 	more = 15 - n;
 	if (more && hv_walk(v, lin + n, access, &gpa) &&
-	    hv_read_guest(v->vm, 0, gpa, buf + n, more) == 0)
+	    hv_read_guest(v->vm, hv_as(v), gpa, buf + n, more) == 0)
 		n = 15;
 	return n;
 }

@@ -22,6 +22,12 @@ static inline void vmcs_set(struct hv_vcpu *v, enum vmcs_field f, u64 val)
 	x86_vmcs_set(v->cpu, f, val);
 }
 
+/* The address space of the guest's memory accesses. */
+static inline unsigned hv_as(const struct hv_vcpu *v)
+{
+	return v->x86->smm ? HV_AS_SMM : 0;
+}
+
 /* ---- Registers: regs.c, cr.c ---- */
 
 u64 hv_get_gpr(struct hv_vcpu *v, unsigned n);	/* RSP included */
@@ -78,8 +84,23 @@ void hv_cancel_injection(struct hv_vcpu *v);
 void hv_complete_events(struct hv_vcpu *v, u32 idt_vectoring);
 bool hv_nmi_allowed(struct hv_vcpu *v);
 void hv_process_nmi(struct hv_vcpu *v);
+void hv_process_smi(struct hv_vcpu *v);
 /* DR6 or CR2 of an exception that is about to be seen. */
 void hv_deliver_payload(struct hv_vcpu *v, struct hv_exception *e);
+
+/* ---- System-management mode: smm.c ---- */
+
+void hv_enter_smm(struct hv_vcpu *v);
+/* RSM. False outside of SMM, where it is an invalid opcode. */
+bool hv_leave_smm(struct hv_vcpu *v);
+bool hv_insn_is_rsm(struct hv_vcpu *v);
+void hv_smm_reset(struct hv_vcpu *v);
+/* The part of the vCPU's events. */
+void hv_get_smi(struct hv_vcpu *v, struct kvm_vcpu_events *e);
+void hv_set_smi(struct hv_vcpu *v, const struct kvm_vcpu_events *e);
+/* INIT and start-up IPIs: has it a latched one that may be taken? Take them. In SMM INIT waits. */
+bool hv_has_init_sipi(struct hv_vcpu *v);
+void hv_take_init_sipi(struct hv_vcpu *v);
 
 /* ---- CPUID and MSRs: cpuid.c, msr.c, msr_user.c ---- */
 

@@ -85,7 +85,7 @@ static void arm_timer(struct hv_vcpu *v)
 
 static int load_mmu(struct hv_vcpu *v)
 {
-	u64 eptp = hv_mmu_load(v, 0);
+	u64 eptp = hv_mmu_load(v, hv_as(v));
 
 	if (!eptp)
 		return -ENOMEM;
@@ -98,11 +98,12 @@ static int load_mmu(struct hv_vcpu *v)
 
 static void flush_tlb(struct hv_vcpu *v)
 {
-	const u64 desc[2] = { v->x86->eptp, 0 };
+	const u64 desc[2] = { 0 };
 
 	hv_stat_inc(v, HV_STAT_tlb_flush);
+	/* 2: global. Translations of the other address space may be there too. */
 	if (v->x86->eptp)
-		BUG_ON(x86_invept(v->cpu, 1, desc) != VMX_OK);
+		BUG_ON(x86_invept(v->cpu, 2, desc) != VMX_OK);
 }
 
 /* Returns 1, or as an exit handler when a request ends KVM_RUN. */
@@ -138,7 +139,7 @@ static int serve_requests(struct hv_vcpu *v)
 	if (hv_test_request(v, HV_REQ_NMI))
 		hv_process_nmi(v);
 	if (hv_test_request(v, HV_REQ_SMI))
-		UNIMPL("SMI");
+		hv_process_smi(v);
 	if (hv_test_request(v, HV_REQ_IOAPIC_EOI_EXIT)) {
 		v->run->exit_reason = KVM_EXIT_IOAPIC_EOI;
 		v->run->eoi.vector = hv_lapic_take_eoi_exit(v);
@@ -247,7 +248,7 @@ int hv_vmx_run(struct hv_vcpu *v)
 	if (hv_test_request(v, HV_REQ_EVENT) || hv_user_wants_window(v)) {
 		hv_stat_inc(v, HV_STAT_req_event);
 		if (v->lapic) {
-			hv_lapic_accept_events(v);
+			hv_take_init_sipi(v);
 			if (atomic_load(&v->mp_state) != KVM_MP_STATE_RUNNABLE)
 				return 1;
 		}

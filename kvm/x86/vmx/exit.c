@@ -120,7 +120,7 @@ static bool fix_hypercall(struct hv_vcpu *v)
 	if (hv_fetch_insn(v, insn) < sizeof(vmmcall) || memcmp(insn, vmmcall, sizeof(vmmcall)))
 		return false;
 	return hv_walk(v, lin, access, &gpa) &&
-	       hv_write_guest(v->vm, 0, gpa, vmcall, sizeof(vmcall)) == 0;
+	       hv_write_guest(v->vm, hv_as(v), gpa, vmcall, sizeof(vmcall)) == 0;
 }
 
 static int hv_vmx_exit_exception(struct hv_vcpu *v)
@@ -139,6 +139,8 @@ static int hv_vmx_exit_exception(struct hv_vcpu *v)
 	case HV_BP:
 		return exit_breakpoint(v);
 	case HV_UD:
+		if (unlikely(v->x86->smm) && hv_insn_is_rsm(v) && hv_leave_smm(v))
+			return 1;
 		if (!fix_hypercall(v))
 			hv_queue_ud(v);
 		return 1;
