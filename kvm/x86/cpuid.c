@@ -142,21 +142,26 @@ static void derive_features(struct hv_guest_features *f, struct kvm_cpuid_entry2
 	f->pv = e ? e->eax : 0;
 }
 
-static void apply(struct hv_vcpu *v)
+void hv_cpuid_tell_lapic(struct hv_vcpu *v)
 {
 	const struct hv_guest_features *f = &v->x86->f;
 	const struct hv_lapic_cpuid lapic = {
 		.x2apic = f->c1_ecx & BIT(21), .tsc_deadline = f->c1_ecx & BIT(24),
-		.cmci = v->x86->mcg_cap & BIT(10), .physbits = f->physbits,
+		.cmci = v->x86->mcg_cap & HV_MCG_CMCI_P, .physbits = f->physbits,
 	};
 
 	if (v->lapic)
 		hv_lapic_set_cpuid(v, &lapic);
+}
+
+static void apply(struct hv_vcpu *v)
+{
+	hv_cpuid_tell_lapic(v);
 	hv_update_cr4_mask(v);
 	hv_vmx_cpuid_changed(v);
 	hv_msr_cpuid_changed(v);
 	if (v->x86->enforce_pv_cpuid)
-		hv_pv_set_features(v, f->pv);
+		hv_pv_set_features(v, v->x86->f.pv);
 	hv_cpuid_update_runtime(v);
 }
 

@@ -16,9 +16,6 @@
 #define MISC_ENABLE_MWAIT BIT(18)
 #define PLATFORM_INFO_CPUID_FAULT BIT(31)
 #define FEATURE_CONTROL_LOCKED 1ull
-#define MCG_CTL_P BIT(8)
-#define MCG_SER_P BIT(24)
-#define MAX_MCE_BANKS 32u
 #define DEBUGCTL_VALID (BIT(0) | BIT(1))	/* LBR and BTF; LBR is remembered only */
 #define NR_VAR_MTRR 8u
 
@@ -492,11 +489,6 @@ static int wr_mtrr_def(struct hv_vcpu *v, struct msr_access a, u64 val)
 
 /* ---- Machine checks ---- */
 
-u64 hv_mce_cap_supported(void)
-{
-	return MCG_CTL_P | MCG_SER_P;
-}
-
 static int rd_mcg_cap(struct hv_vcpu *v, struct msr_access a, u64 *val)
 {
 	*val = v->x86->mcg_cap;
@@ -505,7 +497,7 @@ static int rd_mcg_cap(struct hv_vcpu *v, struct msr_access a, u64 *val)
 
 static int rd_mcg_ctl(struct hv_vcpu *v, struct msr_access a, u64 *val)
 {
-	if (!(v->x86->mcg_cap & MCG_CTL_P) && !a.host)
+	if (!(v->x86->mcg_cap & HV_MCG_CTL_P) && !a.host)
 		return 1;
 	*val = v->x86->mcg_ctl;
 	return 0;
@@ -513,7 +505,7 @@ static int rd_mcg_ctl(struct hv_vcpu *v, struct msr_access a, u64 *val)
 
 static int wr_mcg_ctl(struct hv_vcpu *v, struct msr_access a, u64 val)
 {
-	if (!(v->x86->mcg_cap & MCG_CTL_P) && (val || !a.host))
+	if (!(v->x86->mcg_cap & HV_MCG_CTL_P) && (val || !a.host))
 		return 1;
 	if (val != 0 && val != ~0ull)
 		return 1;
@@ -547,57 +539,26 @@ static int wr_mc_bank(struct hv_vcpu *v, struct msr_access a, u64 val)
 	return 0;
 }
 
-int hv_setup_mce(struct hv_vcpu *v, u64 cap)
-{
-	u64 banks = cap & 0xff;
+/* Corrected-error interrupts of a bank: what CMCI_P of IA32_MCG_CAP announces. */
+#define MCI_CTL2_DEFINED (HV_MCI_CTL2_CMCI_EN | BITS(14, 0))
 
-	if (!banks || banks > MAX_MCE_BANKS)
-		return -EINVAL;
-	if (cap & ~(hv_mce_cap_supported() | 0xff | 0xff0000))
-		return -EINVAL;
-	v->x86->mcg_cap = cap;
-	if (cap & MCG_CTL_P)
-		v->x86->mcg_ctl = ~0ull;
-	for (unsigned i = 0; i < banks; i++)
-		v->x86->mc_banks[4 * i] = ~0ull;
+static int rd_mc_ctl2(struct hv_vcpu *v, struct msr_access a, u64 *val)
+{
+	if (!(v->x86->mcg_cap & HV_MCG_CMCI_P) && !a.host)
+		return 1;
+	if (a.msr - 0x280 >= (v->x86->mcg_cap & 0xff))
+		return 1;
+	*val = v->x86->mc_ctl2[a.msr - 0x280];
 	return 0;
 }
 
-#define MCI_STATUS_VAL BIT(63)
-#define MCI_STATUS_OVER BIT(62)
-#define MCI_STATUS_UC BIT(61)
-#define MCG_STATUS_MCIP BIT(2)
-
-int hv_set_mce(struct hv_vcpu *v, const struct kvm_x86_mce *m)
+static int wr_mc_ctl2(struct hv_vcpu *v, struct msr_access a, u64 val)
 {
-	struct hv_vcpu_x86 *x = v->x86;
-	u64 *bank;
-
-	if (m->bank >= (x->mcg_cap & 0xff) || !(m->status & MCI_STATUS_VAL))
-		return -EINVAL;
-	bank = &x->mc_banks[4 * m->bank];
-	/* Reporting disabled: uncorrected errors are dropped. */
-	if ((m->status & MCI_STATUS_UC) && (x->mcg_cap & MCG_CTL_P) && x->mcg_ctl != ~0ull)
-		return 0;
-	if ((m->status & MCI_STATUS_UC) && bank[0] != ~0ull)
-		return 0;
-	if (m->status & MCI_STATUS_UC) {
-		if ((x->mcg_status & MCG_STATUS_MCIP) || !(hv_get_cr4(v) & CR4_MCE)) {
-			hv_set_request(v, HV_REQ_TRIPLE_FAULT);
-			return 0;
-		}
-		bank[1] = m->status | (bank[1] & MCI_STATUS_VAL ? MCI_STATUS_OVER : 0);
-		bank[2] = m->addr;
-		bank[3] = m->misc;
-		x->mcg_status = m->mcg_status;
-		hv_queue_exception(v, HV_MC, false, 0, false, 0);
-	} else if (!(bank[1] & MCI_STATUS_VAL) || !(bank[1] & MCI_STATUS_UC)) {
-		bank[1] = m->status | (bank[1] & MCI_STATUS_VAL ? MCI_STATUS_OVER : 0);
-		bank[2] = m->addr;
-		bank[3] = m->misc;
-	} else {
-		bank[1] |= MCI_STATUS_OVER;
-	}
+	if (!(v->x86->mcg_cap & HV_MCG_CMCI_P) && (val || !a.host))
+		return 1;
+	if (a.msr - 0x280 >= (v->x86->mcg_cap & 0xff) || (val & ~MCI_CTL2_DEFINED))
+		return 1;
+	v->x86->mc_ctl2[a.msr - 0x280] = val;
 	return 0;
 }
 
@@ -668,7 +629,7 @@ void hv_msr_init(struct hv_vcpu *v)
 {
 	struct hv_vcpu_x86 *x = v->x86;
 
-	x->mcg_cap = MAX_MCE_BANKS;
+	x->mcg_cap = HV_MAX_MCE_BANKS;
 	x->mcg_ctl = 0;
 	x->platform_info = PLATFORM_INFO_CPUID_FAULT;
 	if (hv_model_rdmsr(v->vm->model, 0x8b, &x->bios_sign_id) < 0)

@@ -52,6 +52,11 @@ enum hv_vector {
 #define INTERRUPTIBILITY_SMI 4u
 #define INTERRUPTIBILITY_NMI 8u
 
+#define HV_MAX_MCE_BANKS 32
+#define HV_MCG_CTL_P BIT(8)
+#define HV_MCG_CMCI_P BIT(10)
+#define HV_MCI_CTL2_CMCI_EN BIT(30)
+
 /* Features of the guest's CPUID that the hypervisor asks for often. */
 struct hv_guest_features {
 	u32 c1_ecx, c1_edx;		/* leaf 1 */
@@ -131,7 +136,7 @@ struct hv_vcpu_x86 {
 	u64 feature_control, misc_enable, misc_features, platform_info, arch_capabilities;
 	u64 spec_ctrl, bios_sign_id, smi_count, power_ctl, hwcr;
 	u64 mtrr_def, mtrr_fixed[11], mtrr_var[16];
-	u64 mcg_cap, mcg_status, mcg_ctl, mc_banks[4 * 32];
+	u64 mcg_cap, mcg_status, mcg_ctl, mc_banks[4 * HV_MAX_MCE_BANKS], mc_ctl2[HV_MAX_MCE_BANKS];
 
 	/* ---- exit to user space in progress ---- */
 	/*

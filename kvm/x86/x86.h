@@ -105,6 +105,8 @@ void hv_take_init_sipi(struct hv_vcpu *v);
 /* ---- CPUID and MSRs: cpuid.c, msr.c, msr_user.c ---- */
 
 void hv_cpuid_init(struct hv_vcpu *v);
+/* What the local APIC has to know of CPUID and IA32_MCG_CAP. */
+void hv_cpuid_tell_lapic(struct hv_vcpu *v);
 void hv_cpuid_free(struct hv_vcpu *v);
 /* Leaves that follow CR4, XCR0, APIC_BASE, MISC_ENABLE; to be called when one changes. */
 void hv_cpuid_update_runtime(struct hv_vcpu *v);

@@ -103,6 +103,36 @@ static void code_without_memory(void **state)
 	vm_free(&vm);
 }
 
+/* Corrected errors interrupt, where the client and the guest want them to. */
+static void corrected_machine_checks(void **state)
+{
+	const u64 with = 10 | 1 << 10, without = 10, enable = 1ull << 30;
+	struct kvm_x86_mce m = { .status = 1ull << 63 | 1ull << 61 | 0x90, .addr = 0x1000, .bank = 7 };
+	struct kvm_lapic_state lapic;
+	struct vm vm;
+	u32 *lvt = (u32 *)(lapic.regs + 0x2f0), *svr = (u32 *)(lapic.regs + 0xf0);
+
+	vm_new(&vm, VM_IRQCHIP);
+	vcpu_do(&vm, KVM_X86_SETUP_MCE, &without);
+	assert_int_equal(vm_try_msr(&vm, 0x287, enable), 0);
+	vcpu_do(&vm, KVM_X86_SETUP_MCE, &with);
+	assert_int_equal(vm_try_msr(&vm, 0x287, 1ull << 29), 0);
+	assert_int_equal(vm_try_msr(&vm, 0x28a, 0), 0);		/* no such bank */
+	vcpu_do(&vm, KVM_GET_LAPIC, &lapic);
+	*svr |= 0x100;
+	*lvt = 0xa9;
+	vcpu_do(&vm, KVM_SET_LAPIC, &lapic);
+	for (unsigned on = 0; on < 2; on++) {
+		vm_set_msr(&vm, 0x287, on ? enable : 0);
+		vcpu_do(&vm, KVM_X86_SET_MCE, &m);
+		assert_int_equal(vm_get_msr(&vm, 0x41e), 0x1000);
+		vcpu_do(&vm, KVM_GET_LAPIC, &lapic);
+		/* IRR of vector a9 */
+		assert_int_equal(*(u32 *)(lapic.regs + 0x250) >> 9 & 1, on);
+	}
+	vm_free(&vm);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -110,6 +140,7 @@ int main(void)
 		cmocka_unit_test(general_detect_of_the_client),
 		cmocka_unit_test(platform_info_is_the_clients),
 		cmocka_unit_test(code_without_memory),
+		cmocka_unit_test(corrected_machine_checks),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -59,6 +59,9 @@ void hv_lapic_latch(struct hv_vcpu *v, unsigned events, bool on);
 u8 hv_lapic_sipi_vector(struct hv_vcpu *v);
 void hv_lapic_set_sipi_vector(struct hv_vcpu *v, u8 vector);
 
+/* A corrected machine check interrupts, as LVT CMCI says. */
+void hv_lapic_cmci(struct hv_vcpu *v);
+
 /* IA32_APIC_BASE. 0 or -EINVAL (-> #GP). */
 int hv_lapic_set_base(struct hv_vcpu *v, u64 val, bool host);
 u64 hv_lapic_get_base(struct hv_vcpu *v);

@@ -267,6 +267,11 @@ bool lapic_lvt_fire(struct hv_lapic *l, unsigned lvt)
 	return true;
 }
 
+void hv_lapic_cmci(struct hv_vcpu *v)
+{
+	lapic_lvt_fire(v->lapic, APIC_CMCI);
+}
+
 /* ---- The PIC's line ---- */
 
 /* LINT0 of a disabled APIC is the processor's INTR pin. */
