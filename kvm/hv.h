@@ -23,6 +23,8 @@
 bool hv_model_supported(const struct x86_model *model);
 /* KVM_GET_SUPPORTED_CPUID: @nent in = room, out = count; -E2BIG when short. */
 int hv_supported_cpuid(const struct x86_model *model, struct kvm_cpuid_entry2 *e, u32 *nent);
+/* KVM_GET_SUPPORTED_HV_CPUID, likewise. */
+int hv_hyperv_cpuid(struct kvm_cpuid_entry2 *e, u32 *nent);
 /* Index lists; the pointers stay valid for ever. */
 const u32 *hv_msr_list(const struct x86_model *model, unsigned *n);
 const u32 *hv_feature_msr_list(const struct x86_model *model, unsigned *n);
@@ -51,6 +53,8 @@ int hv_set_boot_cpu_id(struct hv_vm *vm, u64 id);
 int hv_set_msr_filter(struct hv_vm *vm, const struct kvm_msr_filter *f);
 int hv_vm_stats_fd(struct hv_vm *vm);
 /* What the API refuses once a vCPU exists. */
+/* KVM_HYPERV_EVENTFD. */
+int hyperv_eventfd(struct hv_vm *vm, const struct kvm_hyperv_eventfd *e);
 bool hv_vm_has_vcpus(struct hv_vm *vm);
 
 /* ---- vCPU: life, run ---- */

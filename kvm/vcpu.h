@@ -30,6 +30,7 @@ enum hv_request {
 	HV_REQ_UNHALT,
 	HV_REQ_IMMEDIATE_EXIT,
 	HV_REQ_MSR_FILTER,	/* rebuild the MSR bitmap */
+	HV_REQ_HYPERV,		/* synthetic timers, exits of Hyper-V's interface */
 	HV_REQ_VM_DEAD,
 	HV_NR_REQS
 };

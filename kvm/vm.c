@@ -10,6 +10,7 @@
 
 #include "kvm/stats.h"
 #include "kvm/vcpu_life.h"
+#include "kvm/x86/hyperv/hyperv.h"
 
 static void vm_free(struct hv_vm *vm)
 {
@@ -25,6 +26,7 @@ static void vm_free(struct hv_vm *vm)
 	hv_mmu_vm_free(vm);
 	hv_msr_filter_free(vm);
 	hv_coalesced_free(vm);
+	hyperv_vm_free(vm);
 	hv_clock_vm_free(vm);
 	hv_stats_free(vm->stats);
 	pthread_mutex_destroy(&vm->irq_lock);
@@ -62,6 +64,9 @@ int hv_vm_new(const char *model, struct hv_vm **out)
 	r = hv_clock_vm_new(vm);
 	if (r < 0)
 		goto fail_clock;
+	r = hyperv_vm_new(vm);
+	if (r < 0)
+		goto fail_hyperv;
 	r = hv_coalesced_new(vm);
 	if (r < 0)
 		goto fail_coalesced;
@@ -74,6 +79,8 @@ int hv_vm_new(const char *model, struct hv_vm **out)
 fail_mmu:
 	hv_coalesced_free(vm);
 fail_coalesced:
+	hyperv_vm_free(vm);
+fail_hyperv:
 	hv_clock_vm_free(vm);
 fail_clock:
 	hv_stats_free(vm->stats);

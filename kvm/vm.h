@@ -42,6 +42,7 @@ struct hv_pit;
 struct hv_irqfds;
 struct hv_apic_map;
 struct hv_vm_clock;
+struct hyperv_vm;
 struct hv_stats;
 
 enum hv_bus { HV_BUS_MMIO, HV_BUS_PIO, HV_BUS_FAST_MMIO, HV_NR_BUSES };
@@ -90,6 +91,8 @@ struct hv_vm {
 	/* time: x86/clock.c */
 	struct hv_vm_clock *clock;
 	u32 default_tsc_khz;
+
+	struct hyperv_vm *hyperv;	/* x86/hyperv/ */
 
 	/* capabilities that were enabled */
 	bool exception_payload, triple_fault_event;

@@ -72,6 +72,22 @@ static long get_supported_cpuid(unsigned long arg)
 	return r;
 }
 
+long uapi_hyperv_cpuid(unsigned long arg)
+{
+	UAPI_IN(struct kvm_cpuid2, head, arg);
+	u32 nent = head.nent < UAPI_MAX_CPUID ? head.nent : UAPI_MAX_CPUID;
+	struct kvm_cpuid_entry2 *list = uapi_cpuid_list(nent);
+	long r;
+
+	if (!list)
+		return -ENOMEM;
+	r = hv_hyperv_cpuid(list, &nent);
+	if (r == 0)
+		r = uapi_put_cpuid(arg, list, nent);
+	free(list);
+	return r;
+}
+
 /* Nothing is emulated that is not supported. */
 static long get_emulated_cpuid(unsigned long arg)
 {
@@ -164,6 +180,8 @@ static long system_ioctl(struct vfs_file *f, u32 req, unsigned long arg)
 		return get_supported_cpuid(arg);
 	case KVM_GET_EMULATED_CPUID:
 		return get_emulated_cpuid(arg);
+	case KVM_GET_SUPPORTED_HV_CPUID:
+		return uapi_hyperv_cpuid(arg);
 	case KVM_GET_MSR_INDEX_LIST:
 		list = hv_msr_list(uapi_model, &n);
 		return put_msr_list(arg, list, n);

@@ -46,6 +46,9 @@ extern u64 (*uapi_hidden_xcr0)(void);
 struct kvm_cpuid_entry2 *uapi_cpuid_list(u32 nent);
 int uapi_put_cpuid(unsigned long arg, const struct kvm_cpuid_entry2 *list, u32 nent);
 
+/* KVM_GET_SUPPORTED_HV_CPUID of system and vCPU. */
+long uapi_hyperv_cpuid(unsigned long arg);
+
 #define UAPI_MAX_CPUID 256u
 
 #endif

@@ -294,6 +294,8 @@ static long ioctl_locked(struct hv_vcpu *v, u32 req, unsigned long arg)
 		return msrs(v, arg, false);
 	case KVM_SET_MSRS:
 		return msrs(v, arg, true);
+	case KVM_GET_SUPPORTED_HV_CPUID:
+		return uapi_hyperv_cpuid(arg);
 	case KVM_GET_XSAVE:
 	case KVM_GET_XSAVE2:
 	case KVM_SET_XSAVE:

@@ -235,6 +235,10 @@ static long vm_ioctl_in(struct hv_vm *vm, u32 req, unsigned long arg)
 		UAPI_IN(struct kvm_ioeventfd, i, arg);
 		return hv_ioeventfd(vm, &i);
 	}
+	case KVM_HYPERV_EVENTFD: {
+		UAPI_IN(struct kvm_hyperv_eventfd, e, arg);
+		return hyperv_eventfd(vm, &e);
+	}
 	case KVM_ENABLE_CAP: {
 		UAPI_IN(struct kvm_enable_cap, c, arg);
 		return hv_vm_enable_cap(vm, &c);

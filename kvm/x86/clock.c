@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "kvm/host_time.h"
 #include "kvm/mem.h"
+#include "kvm/x86/hyperv/hyperv.h"
 #include "kvm/x86/irq/irq.h"
 
 #define PVCLOCK_TSC_STABLE 1
@@ -345,14 +346,30 @@ u64 hv_kvmclock_ns(struct hv_vm *vm)
 	return ns;
 }
 
-void hv_clock_update(struct hv_vcpu *v)
+bool hv_clock_line(struct hv_vcpu *v, struct hv_clock_line *line)
 {
 	struct hv_vm_clock *vc = v->vm->clock;
 	struct hv_vcpu_clock *c = v->clock;
+	struct rate r;
+
+	pthread_mutex_lock(&vc->lock);
+	r = c->mult == HV_TSC_UNITY ? vc->rate : rate_of(guest_hz(v));
+	*line = (struct hv_clock_line){
+		.tsc = guest_tsc_at(c, vc->base_tsc), .system_time = vc->base_ns,
+		.mul = r.mul, .shift = r.shift,
+	};
+	pthread_mutex_unlock(&vc->lock);
+	return atomic_load(&vc->stable);
+}
+
+void hv_clock_update(struct hv_vcpu *v)
+{
+	struct hv_vcpu_clock *c = v->clock;
 	u64 gpa = c->msr & ~1ull;
 	struct pvclock_page page;
-	struct rate r;
+	struct hv_clock_line line;
 	u32 version;
+	bool stable;
 
 	if (!(c->msr & KVM_MSR_ENABLED) || hv_read_guest(v->vm, 0, gpa, &page, sizeof(page)))
 		return;
@@ -361,20 +378,18 @@ void hv_clock_update(struct hv_vcpu *v)
 	if (hv_write_guest(v->vm, 0, gpa, &version, sizeof(version)))
 		return;
 
-	pthread_mutex_lock(&vc->lock);
-	r = c->mult == HV_TSC_UNITY ? vc->rate : rate_of(guest_hz(v));
+	stable = hv_clock_line(v, &line);
 	page = (struct pvclock_page){
 		.version = version,
-		.tsc_timestamp = guest_tsc_at(c, vc->base_tsc),
-		.system_time = vc->base_ns,
-		.tsc_to_system_mul = r.mul,
-		.tsc_shift = r.shift,
+		.tsc_timestamp = line.tsc,
+		.system_time = line.system_time,
+		.tsc_to_system_mul = line.mul,
+		.tsc_shift = (s8)line.shift,
 		/* The guest takes the stopped flag away itself. */
-		.flags = (atomic_load(&vc->stable) ? PVCLOCK_TSC_STABLE : 0) |
+		.flags = (stable ? PVCLOCK_TSC_STABLE : 0) |
 			 (page.flags & PVCLOCK_GUEST_STOPPED) |
 			 (c->stopped ? PVCLOCK_GUEST_STOPPED : 0),
 	};
-	pthread_mutex_unlock(&vc->lock);
 	c->stopped = false;
 
 	hv_write_guest(v->vm, 0, gpa, &page, sizeof(page));
@@ -469,6 +484,7 @@ int hv_clock_set(struct hv_vm *vm, const struct kvm_clock_data *c)
 	vm->clock->base_tsc = tsc;
 	vm->clock->base_ns = ns;
 	pthread_mutex_unlock(&vm->clock->lock);
+	hyperv_clock_moved(vm);
 	hv_request_all(vm, HV_REQ_CLOCK_UPDATE, false);
 	return 0;
 }

@@ -89,6 +89,17 @@ int hv_clock_set(struct hv_vm *vm, const struct kvm_clock_data *c);
 /* KVM_KVMCLOCK_CTRL: the guest was paused. -EINVAL without an active kvmclock. */
 int hv_kvmclock_ctrl(struct hv_vcpu *v);
 
+/*
+ * The line of kvmclock in terms of this vCPU's TSC, as a clock page has it:
+ * ns = system_time + ((TSC - tsc) << shift) * mul >> 32. False if not all vCPUs have one line.
+ */
+struct hv_clock_line {
+	u64 tsc, system_time;
+	u32 mul;
+	int shift;
+};
+bool hv_clock_line(struct hv_vcpu *v, struct hv_clock_line *line);
+
 /* A TSC value of this vCPU with the wall-clock time of the same moment (KVM_HC_CLOCK_PAIRING). */
 void hv_clock_pair(struct hv_vcpu *v, u64 *tsc, s64 *sec, s64 *nsec);
 

@@ -10,6 +10,7 @@
 #include "base/trace.h"
 #include "kvm/hv.h"
 #include "kvm/x86/cpuid.h"
+#include "kvm/x86/hyperv/hyperv.h"
 #include "kvm/x86/x86.h"
 
 #define MAX_ENTRIES 256u
@@ -99,6 +100,20 @@ void hv_cpuid_update_runtime(struct hv_vcpu *v)
 
 /* ---- KVM_SET_CPUID2, KVM_GET_CPUID2 ---- */
 
+/* KVM's leaves move up in steps of 100h where another interface, Hyper-V's, comes first. */
+static u32 pv_features(struct kvm_cpuid_entry2 *list, u32 n)
+{
+	for (u32 base = 0x40000000; base < 0x40010000; base += 0x100) {
+		const struct kvm_cpuid_entry2 *e = find(list, n, base, 0);
+
+		if (!e || memcmp(&e->ebx, "KVMK", 4) || memcmp(&e->ecx, "VMKV", 4) || e->edx != 'M')
+			continue;
+		e = find(list, n, base + 1, 0);
+		return e ? e->eax : 0;
+	}
+	return 0;
+}
+
 static void derive_features(struct hv_guest_features *f, struct kvm_cpuid_entry2 *list, u32 n,
 			    const struct x86_model *model)
 {
@@ -138,8 +153,7 @@ static void derive_features(struct hv_guest_features *f, struct kvm_cpuid_entry2
 		if ((u8)e->eax)
 			f->physbits = min((u8)e->eax, (u8)52);
 	}
-	e = find(list, n, 0x40000001, 0);
-	f->pv = e ? e->eax : 0;
+	f->pv = pv_features(list, n);
 }
 
 void hv_cpuid_tell_lapic(struct hv_vcpu *v)
@@ -157,6 +171,7 @@ void hv_cpuid_tell_lapic(struct hv_vcpu *v)
 static void apply(struct hv_vcpu *v)
 {
 	hv_cpuid_tell_lapic(v);
+	hyperv_cpuid_changed(v);
 	hv_update_cr4_mask(v);
 	hv_vmx_cpuid_changed(v);
 	hv_msr_cpuid_changed(v);

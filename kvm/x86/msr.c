@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "kvm/hv.h"
 #include "kvm/x86/cpuid.h"
+#include "kvm/x86/hyperv/hyperv.h"
 #include "kvm/x86/x86.h"
 
 #define PAT_DEFAULT 0x0007040600070406ull
@@ -278,6 +279,16 @@ static int rd_pv(struct hv_vcpu *v, struct msr_access a, u64 *val)
 static int wr_pv(struct hv_vcpu *v, struct msr_access a, u64 val)
 {
 	return hv_pv_wrmsr(v, a.msr, val, a.host);
+}
+
+static int rd_hyperv(struct hv_vcpu *v, struct msr_access a, u64 *val)
+{
+	return hyperv_rdmsr(v, a.msr, val, a.host);
+}
+
+static int wr_hyperv(struct hv_vcpu *v, struct msr_access a, u64 val)
+{
+	return hyperv_wrmsr(v, a.msr, val, a.host);
 }
 
 /* ---- Local APIC ---- */

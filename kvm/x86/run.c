@@ -12,6 +12,7 @@
 #include "kvm/hv.h"
 #include "kvm/stats.h"
 #include "kvm/vcpu_life.h"
+#include "kvm/x86/hyperv/hyperv.h"
 #include "kvm/x86/x86.h"
 
 #define SYNC_FIELDS (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS)
@@ -53,7 +54,7 @@ static bool runnable(struct hv_vcpu *v)
 
 static bool work_while_blocked(struct hv_vcpu *v)
 {
-	const u64 now = BIT(HV_REQ_VM_DEAD) | BIT(HV_REQ_IOAPIC_EOI_EXIT);
+	const u64 now = BIT(HV_REQ_VM_DEAD) | BIT(HV_REQ_IOAPIC_EOI_EXIT) | BIT(HV_REQ_HYPERV);
 
 	return hv_vcpu_has_events(v) || (atomic_load(&v->requests) & now) || hv_signal_pending(v);
 }
@@ -97,6 +98,12 @@ static int wait_runnable(struct hv_vcpu *v)
 	block(v);
 	if (atomic_load(&v->requests) & BIT(HV_REQ_VM_DEAD))
 		return -EIO;
+	if (hv_test_request(v, HV_REQ_HYPERV)) {
+		int r = hyperv_serve(v);
+
+		if (r <= 0)
+			return r;
+	}
 	state = atomic_load(&v->mp_state);
 	if (state == KVM_MP_STATE_HALTED && hv_vcpu_has_events(v)) {
 		hv_stat_inc(v, HV_STAT_halt_wakeup);

@@ -11,6 +11,7 @@
 #include "kvm/mem.h"
 #include "kvm/vcpu_life.h"
 #include "kvm/x86/clock.h"
+#include "kvm/x86/hyperv/hyperv.h"
 #include "kvm/x86/irq/irq.h"
 #include "kvm/x86/pv.h"
 #include "kvm/x86/x86.h"
@@ -43,6 +44,9 @@ int hv_x86_vcpu_new(struct hv_vcpu *v)
 	r = hv_pv_vcpu_new(v);
 	if (r < 0)
 		return r;
+	r = hyperv_vcpu_new(v);
+	if (r < 0)
+		return r;
 	if (vm->irqchip_mode != HV_IRQCHIP_NONE) {
 		r = hv_lapic_new(v);
 		if (r < 0)
@@ -63,6 +67,8 @@ void hv_x86_vcpu_free(struct hv_vcpu *v)
 {
 	if (!v->x86)
 		return;
+	/* Its timers kick the vCPU. */
+	hyperv_vcpu_free(v);
 	if (v->lapic)
 		hv_lapic_free(v);
 	hv_pv_vcpu_free(v);

@@ -138,6 +138,8 @@ struct hv_vcpu_x86 {
 	u64 mtrr_def, mtrr_fixed[11], mtrr_var[16];
 	u64 mcg_cap, mcg_status, mcg_ctl, mc_banks[4 * HV_MAX_MCE_BANKS], mc_ctl2[HV_MAX_MCE_BANKS];
 
+	struct hyperv_vcpu *hyperv;	/* x86/hyperv/ */
+
 	/* ---- exit to user space in progress ---- */
 	/*
 	 * Finishes what user space was asked for; called once by the next

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "kvm/hv.h"
+#include "kvm/x86/hyperv/hyperv.h"
 #include "kvm/x86/x86.h"
 
 #define HV_NR_MEMSLOTS 32764
@@ -143,12 +144,22 @@ int hv_vcpu_enable_cap(struct hv_vcpu *v, const struct kvm_enable_cap *c)
 {
 	if (c->flags)
 		return -EINVAL;
-	if (c->cap != KVM_CAP_ENFORCE_PV_FEATURE_CPUID)
+	switch (c->cap) {
+	case KVM_CAP_ENFORCE_PV_FEATURE_CPUID:
+		v->x86->enforce_pv_cpuid = c->args[0];
+		if (c->args[0])
+			hv_pv_set_features(v, v->x86->f.pv);
+		return 0;
+	case KVM_CAP_HYPERV_ENFORCE_CPUID:
+		hyperv_enforce_cpuid(v, c->args[0]);
+		return 0;
+	case KVM_CAP_HYPERV_SYNIC:
+		return c->args[0] ? -EINVAL : hyperv_enable_synic(v, false);
+	case KVM_CAP_HYPERV_SYNIC2:
+		return c->args[0] ? -EINVAL : hyperv_enable_synic(v, true);
+	default:
 		return -EINVAL;
-	v->x86->enforce_pv_cpuid = c->args[0];
-	if (c->args[0])
-		hv_pv_set_features(v, v->x86->f.pv);
-	return 0;
+	}
 }
 
 /* ---- Addresses that Intel's processors without unrestricted guest needed ---- */

@@ -230,7 +230,7 @@ static void wrong_state(void **state)
 {
 	static const struct { unsigned long req; long want; } rows[] = {
 		{ KVM_GET_LAPIC, -EINVAL }, { KVM_SET_VAPIC_ADDR, -EINVAL },
-		{ KVM_CREATE_VCPU, -EINVAL }, { KVM_GET_NESTED_STATE, -EINVAL }, { KVM_SMI, -EINVAL },
+		{ KVM_CREATE_VCPU, -EINVAL }, { KVM_GET_NESTED_STATE, -EINVAL },
 	};
 	struct kvm_interrupt irq = { .irq = 256 };
 	struct kvm_signal_mask mask = { .len = 4 };

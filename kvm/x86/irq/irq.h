@@ -59,6 +59,17 @@ void hv_lapic_latch(struct hv_vcpu *v, unsigned events, bool on);
 u8 hv_lapic_sipi_vector(struct hv_vcpu *v);
 void hv_lapic_set_sipi_vector(struct hv_vcpu *v, u8 vector);
 
+/* Fixed interrupt @vector for this local APIC: any thread. 1, or 0 if it did not take it. */
+int hv_lapic_fixed(struct hv_vcpu *v, u8 vector);
+/* Hyper-V's view of the APIC. @reg: 0 EOI, 1 ICR, 2 TPR. 0, or 1 for #GP(0). */
+int hv_lapic_synthetic_read(struct hv_vcpu *v, unsigned reg, u64 *val);
+int hv_lapic_synthetic_write(struct hv_vcpu *v, unsigned reg, u64 val);
+/*
+ * Bitmaps of vectors that synthetic sources have (their EOI sets HV_REQ_HYPERV), and of
+ * those that end as soon as they are taken.
+ */
+void hv_lapic_set_synic(struct hv_vcpu *v, const u64 used[4], const u64 self_ending[4]);
+
 /* A corrected machine check interrupts, as LVT CMCI says. */
 void hv_lapic_cmci(struct hv_vcpu *v);
 

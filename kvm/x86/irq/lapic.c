@@ -267,6 +267,19 @@ bool lapic_lvt_fire(struct hv_lapic *l, unsigned lvt)
 	return true;
 }
 
+int hv_lapic_fixed(struct hv_vcpu *v, u8 vector)
+{
+	struct apic_msg m = { .mode = APIC_DM_FIXED, .vector = vector, .assert = true };
+
+	return lapic_mode(v->lapic) != APIC_DISABLED && lapic_deliver(v->lapic, &m);
+}
+
+void hv_lapic_set_synic(struct hv_vcpu *v, const u64 used[4], const u64 self_ending[4])
+{
+	memcpy(v->lapic->synic_used, used, sizeof(v->lapic->synic_used));
+	memcpy(v->lapic->synic_self_ending, self_ending, sizeof(v->lapic->synic_self_ending));
+}
+
 void hv_lapic_cmci(struct hv_vcpu *v)
 {
 	lapic_lvt_fire(v->lapic, APIC_CMCI);
@@ -375,7 +388,11 @@ int hv_irq_ack(struct hv_vcpu *v)
 	vector = hv_lapic_pending(v);
 	if (vector < 0)
 		return -1;
-	lapic_vec_set(l, APIC_ISR, (u8)vector);
+	/* One that ends by itself never is in service, and the next may come at once. */
+	if (unlikely(l->synic_self_ending[vector / 64] >> (vector % 64) & 1))
+		request_event(l);
+	else
+		lapic_vec_set(l, APIC_ISR, (u8)vector);
 	lapic_vec_clear(l, APIC_IRR, (u8)vector);
 	lapic_ppr(l);
 	return vector;
@@ -390,6 +407,8 @@ void lapic_finish_vector(struct hv_lapic *l, u8 vector)
 	if (lapic_get(l, APIC_SVR) & APIC_SVR_NO_EOI_BROADCAST)
 		level = false;
 	hv_ioapic_eoi(l->v, vector, level);
+	if (unlikely(l->synic_used[vector / 64] >> (vector % 64) & 1))
+		hv_set_request(l->v, HV_REQ_HYPERV);
 	request_event(l);
 }
 

@@ -74,6 +74,8 @@ struct hv_lapic {
 	u64 deadline;		/* TSC_DEADLINE MSR, 0 = disarmed */
 	u64 expires;		/* host ns: end of the present count, or the deadline */
 
+	u64 synic_used[4], synic_self_ending[4];	/* hv_lapic_set_synic() */
+
 	/* pv_eoi.c */
 	u64 pv_eoi;		/* MSR */
 	bool pv_eoi_offered;	/* the flag in guest memory was set by us */

@@ -213,6 +213,40 @@ int hv_x2apic_write(struct hv_vcpu *v, u32 msr, u64 val)
 	return lapic_write_reg(v->lapic, (msr - MSR_X2APIC) * 16, val);
 }
 
+/* ---- Hyper-V's MSRs: whatever the mode ---- */
+
+int hv_lapic_synthetic_read(struct hv_vcpu *v, unsigned reg, u64 *val)
+{
+	switch (reg) {
+	case 1:
+		*val = lapic_get(v->lapic, APIC_ICR) | (u64)lapic_get(v->lapic, APIC_ICR2) << 32;
+		return 0;
+	case 2:
+		*val = lapic_get(v->lapic, APIC_TPR);
+		return 0;
+	default:
+		return 1;
+	}
+}
+
+int hv_lapic_synthetic_write(struct hv_vcpu *v, unsigned reg, u64 val)
+{
+	struct hv_lapic *l = v->lapic;
+
+	switch (reg) {
+	case 0:
+		lapic_guest_eoi(l);
+		return 0;
+	case 1:
+		if (lapic_mode(l) == APIC_X2)
+			return lapic_write_reg(l, APIC_ICR, val);
+		lapic_put(l, APIC_ICR2, (u32)(val >> 32) & 0xff000000);
+		return lapic_write_reg(l, APIC_ICR, (u32)val);
+	default:
+		return val > 0xff || lapic_write_reg(l, APIC_TPR, val);
+	}
+}
+
 /* ---- The page ---- */
 
 enum page_hit { PAGE_NO, PAGE_HOLE, PAGE_XAPIC };

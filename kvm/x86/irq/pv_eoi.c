@@ -84,6 +84,8 @@ void hv_pv_eoi_entry(struct hv_vcpu *v)
 	isr = lapic_vec_highest(l, APIC_ISR);
 	if (isr < 0 || lapic_vec_highest(l, APIC_IRR) >= 0 || lapic_vec_test(l, APIC_TMR, (u8)isr))
 		return;
+	if (l->synic_used[isr / 64] >> (isr % 64) & 1)
+		return;
 	/* Edges are of interest to our own IOAPIC only. */
 	if (v->vm->ioapic) {
 		hv_ioapic_eoi_bitmap(v, handled);

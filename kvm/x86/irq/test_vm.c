@@ -11,6 +11,7 @@
 #include "kvm/host_time.h"
 #include "kvm/mem.h"
 #include "kvm/x86/clock.h"
+#include "kvm/x86/hyperv/hyperv.h"
 #include "kvm/x86/pv.h"
 
 u8 test_ram[TEST_RAM];
@@ -120,6 +121,16 @@ int hv_write_guest(struct hv_vm *vm, unsigned as_id, u64 gpa, const void *buf, s
 		return -EFAULT;
 	memcpy(test_ram + gpa, buf, len);
 	return 0;
+}
+
+/* No guest here knows Hyper-V. */
+int hyperv_raise_sint(struct hv_vm *vm, u32 vp, u32 sint)
+{
+	return -EINVAL;
+}
+
+void hyperv_clock_moved(struct hv_vm *vm)
+{
 }
 
 struct hv_vm *test_vm_new(void)

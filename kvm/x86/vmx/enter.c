@@ -13,6 +13,7 @@
 #include "kvm/stats.h"
 #include "kvm/vcpu_life.h"
 #include "kvm/x86/clock.h"
+#include "kvm/x86/hyperv/hyperv.h"
 #include "kvm/x86/irq/irq.h"
 #include "kvm/x86/pv.h"
 #include "kvm/x86/vmx/exit.h"
@@ -131,6 +132,7 @@ static int serve_requests(struct hv_vcpu *v)
 	if (hv_test_request(v, HV_REQ_CLOCK_UPDATE)) {
 		hv_vmx_load_tsc(v);
 		hv_clock_update(v);
+		hyperv_clock_update(v);
 	}
 	if (hv_test_request(v, HV_REQ_MSR_FILTER))
 		hv_update_msr_bitmap(v);
@@ -140,6 +142,11 @@ static int serve_requests(struct hv_vcpu *v)
 		hv_process_nmi(v);
 	if (hv_test_request(v, HV_REQ_SMI))
 		hv_process_smi(v);
+	if (hv_test_request(v, HV_REQ_HYPERV)) {
+		r = hyperv_serve(v);
+		if (r <= 0)
+			return r;
+	}
 	if (hv_test_request(v, HV_REQ_IOAPIC_EOI_EXIT)) {
 		v->run->exit_reason = KVM_EXIT_IOAPIC_EOI;
 		v->run->eoi.vector = hv_lapic_take_eoi_exit(v);

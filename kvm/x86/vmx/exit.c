@@ -12,6 +12,7 @@
 #include "base/trace.h"
 #include "kvm/mem.h"
 #include "kvm/stats.h"
+#include "kvm/x86/hyperv/hyperv.h"
 #include "kvm/x86/irq/irq.h"
 #include "kvm/x86/pv.h"
 #include "kvm/x86/vmx/exit.h"
@@ -227,6 +228,8 @@ static int hv_vmx_exit_vmcall(struct hv_vcpu *v)
 	u64 nr = hv_get_gpr(v, X86_RAX) & mask;
 	u64 ret;
 
+	if (hyperv_takes_hypercalls(v))
+		return hyperv_hypercall(v);
 	hv_stat_inc(v, HV_STAT_hypercalls);
 	if (hv_get_cpl(v) != 0)
 		ret = (u64)-KVM_EPERM;
