@@ -4,7 +4,7 @@
 
 usage: tests/bench/profile.py BUILD ENGINE [WORKLOAD,...]
 
-Without workloads: a boot to power-off. Needs perf (Debian: linux-perf). Symbols are looked up in the
+Without workloads: a boot to power-off; else only the timed runs. Needs perf (Debian: linux-perf). Symbols are looked up in the
 object files, so that the lines read as the tree does; what is in no object file is named as it is:
 the host's kernel, libraries, and code that was made at run time.
 """
@@ -45,6 +45,29 @@ def sources(build):
     return where
 
 
+def record(cmd, data, control):
+    """Run under perf; with a control FIFO only between the marks of the measuring program."""
+    perf = ["perf", "record", "-q", "-o", data]
+    if control:
+        os.mkfifo(control)
+        fifo = os.open(control, os.O_RDWR)
+        perf += ["-D", "-1", f"--control=fifo:{control}"]
+    try:
+        p = subprocess.Popen(perf + cmd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    except FileNotFoundError:
+        print("profile: perf is missing (Debian: linux-perf)", file=sys.stderr)
+        return False
+    for line in p.stdout:
+        if control and b"@b" in line:
+            os.write(fifo, b"enable\n")
+        elif control and b"@e\n" in line:
+            os.write(fifo, b"disable\n")
+    err = p.stderr.read()
+    if p.wait():
+        print(err.decode(errors="replace"), file=sys.stderr)
+    return True
+
+
 def main():
     if len(sys.argv) < 3:
         print(__doc__)
@@ -55,15 +78,11 @@ def main():
         cmd = m.command(f"userkvm-{engine}", ["-r", "1", "-t", "2000", sys.argv[3]], 1)
     else:
         cmd = m.command(f"userkvm-{engine}", ["none"], 1)
-    with tempfile.NamedTemporaryFile() as data:
-        try:
-            subprocess.run(["perf", "record", "-q", "-o", data.name] + cmd, stdin=subprocess.DEVNULL,
-                           stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=300)
-        except FileNotFoundError:
-            print("profile: perf is missing (Debian: linux-perf)", file=sys.stderr)
+    with tempfile.TemporaryDirectory() as tmp:
+        if not record(cmd, f"{tmp}/data", f"{tmp}/control" if len(sys.argv) > 3 else None):
             return 1
-        text = subprocess.run(["perf", "report", "-i", data.name, "--stdio", "--no-children", "-g", "none", "--percent-limit", "0",
-                               "-t", "|", "--sort", "dso,symbol"], capture_output=True, text=True).stdout
+        text = subprocess.run(["perf", "report", "-i", f"{tmp}/data", "--stdio", "--no-children", "-g", "none",
+                               "--percent-limit", "0", "-t", "|", "--sort", "dso,symbol"], capture_output=True, text=True).stdout
     where = sources(build)
     files, symbols = collections.Counter(), collections.Counter()
     for line in text.splitlines():
