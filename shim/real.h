@@ -7,8 +7,10 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 #include "base/types.h"
 
@@ -44,6 +46,14 @@ static inline int shim_ret(long r)
 		return (int)r;
 	errno = (int)-r;
 	return -1;
+}
+
+/* The same for counts. */
+static inline ssize_t shim_ret_size(ssize_t r)
+{
+	if (r < 0)
+		errno = (int)-r;
+	return r < 0 ? -1 : r;
 }
 
 #endif

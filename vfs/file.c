@@ -157,6 +157,11 @@ static bool table_is_mine(void)
 	return my_pid() == getpid();
 }
 
+static bool usable(const struct vfs_file *f)
+{
+	return f->any_process || f->owner == my_pid();
+}
+
 struct vfs_file *vfs_file_get(int fd, const struct vfs_file_ops *ops)
 {
 	struct slot *s = slot_of(fd, false);
@@ -182,7 +187,7 @@ void vfs_file_put(struct vfs_file *f)
 {
 	if (atomic_fetch_sub(&f->refs, 1) != 1)
 		return;
-	if (f->ops && f->ops->release && (f->any_process || f->owner == my_pid()))
+	if (f->ops && f->ops->release && usable(f))
 		f->ops->release(f);
 	file_recycle(f);
 }
@@ -195,20 +200,25 @@ bool vfs_is_file(int fd)
 }
 
 /* @f has one reference, the table's. */
-static int install(struct vfs_file *f, int backing)
+static int enter(struct vfs_file *f, int fd)
 {
-	struct slot *s = slot_of(backing, true);
+	struct slot *s = slot_of(fd, true);
 
-	if (!s || fcntl(backing, F_SETFD, FD_CLOEXEC) < 0) {
-		int err = s ? -errno : -EMFILE;
-
-		close(backing);
-		return err;
-	}
-	f->fd = backing;
+	if (!s)
+		return -EMFILE;
+	f->fd = fd;
 	atomic_store(&f->refs, 1);
 	atomic_store(&s->file, f);
-	return backing;
+	return fd;
+}
+
+static int install(struct vfs_file *f, int backing)
+{
+	int ret = fcntl(backing, F_SETFD, FD_CLOEXEC) < 0 ? -errno : enter(f, backing);
+
+	if (ret < 0)
+		close(backing);
+	return ret;
 }
 
 int vfs_file_new(const struct vfs_file_ops *ops, void *priv, int backing)
@@ -226,6 +236,70 @@ int vfs_file_new(const struct vfs_file_ops *ops, void *priv, int backing)
 	if (fd < 0)
 		file_recycle(f);
 	return fd;
+}
+
+int vfs_file_adopt(const struct vfs_file_ops *ops, void *priv, int fd)
+{
+	struct vfs_file *f = file_alloc();
+	int ret;
+
+	if (!f)
+		return -ENOMEM;
+	f->ops = ops;
+	f->priv = priv;
+	f->any_process = true;
+	ret = enter(f, fd);
+	if (ret < 0)
+		file_recycle(f);
+	return ret;
+}
+
+#define MAX_ADOPTERS 4
+static struct {
+	u8 type;
+	int (*_Atomic fn)(int fd);
+} adopters[MAX_ADOPTERS];
+
+void vfs_set_adopter(u8 type, int (*fn)(int fd))
+{
+	unsigned i = 0;
+
+	pthread_mutex_lock(&table_lock);
+	while (i < MAX_ADOPTERS && atomic_load(&adopters[i].fn))
+		i++;
+	BUG_ON(i == MAX_ADOPTERS);
+	adopters[i].type = type;
+	atomic_store(&adopters[i].fn, fn);
+	pthread_mutex_unlock(&table_lock);
+}
+
+bool vfs_adopt(int fd, unsigned long req)
+{
+	int (*fn)(int fd);
+
+	for (unsigned i = 0; i < MAX_ADOPTERS && (fn = atomic_load(&adopters[i].fn)); i++)
+		if (adopters[i].type == (u8)(req >> 8))
+			return table_is_mine() && !fn(fd);
+	return false;
+}
+
+static sa_family_t message_family;
+static int (*_Atomic message_adopter)(int fd, const struct msghdr *m);
+
+void vfs_set_message_adopter(sa_family_t family, int (*fn)(int fd, const struct msghdr *m))
+{
+	BUG_ON(atomic_load(&message_adopter));
+	message_family = family;
+	atomic_store(&message_adopter, fn);
+}
+
+bool vfs_adopt_message(int fd, const struct msghdr *m)
+{
+	int (*fn)(int fd, const struct msghdr *m) = atomic_load(&message_adopter);
+
+	return fn && m->msg_namelen >= sizeof(sa_family_t) &&
+	       ((const struct sockaddr *)m->msg_name)->sa_family == message_family && table_is_mine() &&
+	       !fn(fd, m);
 }
 
 /* ---- Nodes ---- */
@@ -382,14 +456,51 @@ long vfs_ioctl(int fd, unsigned long req, unsigned long arg)
 	if (!f)
 		return -ENOTTY;
 	/* Clients that keep the request in an int sign-extend it: only 32 bits count. */
-	ret = f->any_process || f->owner == my_pid() ? f->ops->ioctl(f, (u32)req, arg) : -EIO;
+	ret = usable(f) ? f->ops->ioctl(f, (u32)req, arg) : -EIO;
 	vfs_file_put(f);
 	return ret;
+}
+
+#define CALL(name, ...) \
+	do { \
+		struct vfs_file *f = vfs_file_get(fd, NULL); \
+		ssize_t ret; \
+		if (f && f->ops->name) { \
+			ret = usable(f) ? f->ops->name(f, __VA_ARGS__) : -EIO; \
+		} else { \
+			ret = name(fd, __VA_ARGS__); \
+			if (ret < 0) \
+				ret = -errno; \
+		} \
+		if (f) \
+			vfs_file_put(f); \
+		return ret; \
+	} while (0)
+
+ssize_t vfs_read(int fd, void *buf, size_t len)
+{
+	CALL(read, buf, len);
+}
+
+ssize_t vfs_write(int fd, const void *buf, size_t len)
+{
+	CALL(write, buf, len);
+}
+
+ssize_t vfs_sendmsg(int fd, const struct msghdr *m, int flags)
+{
+	CALL(sendmsg, m, flags);
+}
+
+ssize_t vfs_recvmsg(int fd, struct msghdr *m, int flags)
+{
+	CALL(recvmsg, m, flags);
 }
 
 void *vfs_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
 {
 	struct vfs_file *f = flags & MAP_ANONYMOUS ? NULL : vfs_file_get(fd, NULL);
+	int instead = -1;
 	void *p;
 
 	if (f && f->ops->mmap) {
@@ -401,9 +512,23 @@ void *vfs_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
 			return MAP_FAILED;
 		}
 	}
+	if (f && f->ops->map_fd) {
+		instead = f->ops->map_fd(f, len, prot, flags, &off);
+		if (instead < 0) {
+			vfs_file_put(f);
+			errno = -instead;
+			return MAP_FAILED;
+		}
+	}
 	if (flags & MAP_FIXED)
 		vfs_mm_invalidate((u64)addr, (u64)addr + len);
-	p = mmap(addr, len, prot, flags, fd, off);
+	p = mmap(addr, len, prot, flags, instead >= 0 ? instead : fd, off);
+	if (instead >= 0) {
+		int err = errno;
+
+		close(instead);
+		errno = err;
+	}
 	if (f && f->ops->mapped && p != MAP_FAILED) {
 		int err = f->ops->mapped(f, p, len, prot, flags, off);
 

@@ -17,6 +17,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 
@@ -27,6 +28,17 @@ struct vfs_file;
 struct vfs_file_ops {
 	/* Request already truncated to 32 bits. Returns a value >= 0 or -errno. */
 	long (*ioctl)(struct vfs_file *f, u32 req, unsigned long arg);
+	/* Optional, else the backing descriptor is read and written. A count or -errno. */
+	ssize_t (*read)(struct vfs_file *f, void *buf, size_t len);
+	ssize_t (*write)(struct vfs_file *f, const void *buf, size_t len);
+	/* Optional, likewise: messages with addresses, as netlink has. */
+	ssize_t (*sendmsg)(struct vfs_file *f, const struct msghdr *m, int flags);
+	ssize_t (*recvmsg)(struct vfs_file *f, struct msghdr *m, int flags);
+	/*
+	 * Optional: what to map instead of the backing descriptor. Returns a descriptor, which
+	 * is closed after mapping, or -errno. *@off may be changed.
+	 */
+	int (*map_fd)(struct vfs_file *f, size_t len, int prot, int flags, off_t *off);
 	/*
 	 * Optional: veto or adjust a mapping. Return 0 to map the backing
 	 * descriptor with these arguments, or -errno.
@@ -98,6 +110,25 @@ int vfs_access(const char *path, int mode);
  */
 int vfs_file_new(const struct vfs_file_ops *ops, void *priv, int backing);
 
+/*
+ * The same for a descriptor that the program has already, and keeps: close-on-exec stays as it
+ * is, and on failure it is not closed. The file may be used by any process.
+ */
+int vfs_file_adopt(const struct vfs_file_ops *ops, void *priv, int fd);
+/*
+ * Descriptors that came over exec or a socket are known to nobody here. @fn is asked about those
+ * that get an ioctl of @type, and adopts what is its own: 0, else -errno. One for each type, for good.
+ */
+void vfs_set_adopter(u8 type, int (*fn)(int fd));
+/*
+ * Likewise for sockets that send to an address of @family: @fn looks at the message. It may put
+ * another open file in the descriptor's place.
+ */
+void vfs_set_message_adopter(sa_family_t family, int (*fn)(int fd, const struct msghdr *m));
+bool vfs_adopt_message(int fd, const struct msghdr *m);
+/* True if @fd is a file of ours now. */
+bool vfs_adopt(int fd, unsigned long req);
+
 /* Take and give back a reference; NULL if @fd is not a vfs file with @ops (NULL = any). */
 struct vfs_file *vfs_file_get(int fd, const struct vfs_file_ops *ops);
 void vfs_file_put(struct vfs_file *f);
@@ -105,6 +136,11 @@ void vfs_file_put(struct vfs_file *f);
 /* The calls of a client. */
 int vfs_open(const char *path, int flags);
 long vfs_ioctl(int fd, unsigned long req, unsigned long arg);
+/* As the system calls: a count, or -errno. */
+ssize_t vfs_read(int fd, void *buf, size_t len);
+ssize_t vfs_write(int fd, const void *buf, size_t len);
+ssize_t vfs_sendmsg(int fd, const struct msghdr *m, int flags);
+ssize_t vfs_recvmsg(int fd, struct msghdr *m, int flags);
 void *vfs_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off);	/* MAP_FAILED, errno */
 int vfs_munmap(void *addr, size_t len);
 int vfs_mprotect(void *addr, size_t len, int prot);

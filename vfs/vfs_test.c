@@ -8,6 +8,9 @@
 #include <stdarg.h>
 #include <setjmp.h>
 #include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -347,9 +350,121 @@ static void close_races_with_ioctl(void **state)
 	assert_int_equal(released, 4000);
 }
 
+/* ---- Prefixes, adopted descriptors, reads and writes of our own ---- */
+
+static char under[16];
+
+static int u_open(const struct vfs_node *n, const char *rest, struct vfs_file *f, int flags)
+{
+	if (strcmp(rest, "7"))
+		return -ENODEV;
+	snprintf(under, sizeof(under), "%s", rest);
+	return t_open(n, f, flags);
+}
+
+static bool u_has(const struct vfs_node *n, const char *rest)
+{
+	return !strcmp(rest, "7");
+}
+
+static const struct vfs_node u_node = { .path = "/dev/under-", .open_at = u_open, .has = u_has };
+
+static void prefix_node(void **state)
+{
+	struct stat st;
+	int fd;
+
+	assert_int_equal(vfs_register_node(&u_node), 0);
+	assert_true(vfs_is_node("/dev/under-7"));
+	assert_true(vfs_is_node("/dev/under-8"));	/* ours to refuse */
+	assert_false(vfs_is_node("/dev/under"));
+	assert_int_equal(vfs_stat("/dev/under-7", &st), 0);
+	assert_int_equal(vfs_stat("/dev/under-8", &st), -ENOENT);
+	assert_int_equal(vfs_access("/dev/under-7", R_OK | W_OK), 0);
+	assert_int_equal(vfs_access("/dev/under-8", R_OK), -ENOENT);
+	assert_int_equal(vfs_open("/dev/under-8", O_RDWR), -ENODEV);
+	fd = vfs_open("/dev/under-7", O_RDWR);
+	assert_true(fd >= 0);
+	assert_string_equal(under, "7");
+	assert_int_equal(vfs_close(fd), 0);
+}
+
+static ssize_t a_read(struct vfs_file *f, void *buf, size_t len)
+{
+	memset(buf, 'r', len);
+	return (ssize_t)len;
+}
+
+static ssize_t a_write(struct vfs_file *f, const void *buf, size_t len)
+{
+	return len == 3 ? 72 : -EINVAL;
+}
+
+static int a_map_fd(struct vfs_file *f, size_t len, int prot, int flags, off_t *off)
+{
+	int fd = memfd_create("instead", 0);
+
+	if (*off == 0)
+		return -EINVAL;
+	*off = 4096;
+	return ftruncate(fd, 8192) < 0 || pwrite(fd, "second", 6, 4096) != 6 ? -EIO : fd;
+}
+
+static const struct vfs_file_ops a_ops = {
+	.ioctl = t_ioctl, .read = a_read, .write = a_write, .map_fd = a_map_fd, .release = t_release,
+};
+static int a_fd = -1;
+
+static int adopt(int fd)
+{
+	if (fd != a_fd)
+		return -ENOTTY;
+	return vfs_file_adopt(&a_ops, &t_priv, fd) < 0 ? -EMFILE : 0;
+}
+
+static void adopted(void **state)
+{
+	char buf[4] = "";
+	int status;
+	pid_t child;
+	char *p;
+
+	vfs_set_adopter('y', adopt);
+	a_fd = eventfd(0, 0);
+	assert_false(vfs_adopt(a_fd, 'x' << 8));
+	assert_false(vfs_adopt(0, 'y' << 8));
+	assert_true(vfs_adopt(a_fd, 'y' << 8 | 5));
+	assert_int_equal(fcntl(a_fd, F_GETFD), 0);
+	assert_int_equal(vfs_ioctl(a_fd, 5, 5), 105);
+	assert_int_equal(vfs_read(a_fd, buf, 3), 3);
+	assert_string_equal(buf, "rrr");
+	assert_int_equal(vfs_write(a_fd, buf, 3), 72);
+	assert_int_equal(vfs_write(a_fd, buf, 2), -EINVAL);
+	assert_ptr_equal(vfs_mmap(NULL, 4096, PROT_READ, MAP_SHARED, a_fd, 0), MAP_FAILED);
+	assert_int_equal(errno, EINVAL);
+	p = vfs_mmap(NULL, 4096, PROT_READ, MAP_SHARED, a_fd, 9);
+	assert_string_equal(p, "second");
+	assert_int_equal(vfs_munmap(p, 4096), 0);
+	child = fork();
+	if (!child)
+		_exit(vfs_ioctl(a_fd, 5, 5) != 105);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	released = 0;
+	assert_int_equal(vfs_close(a_fd), 0);
+	assert_int_equal(released, 1);
+	/* A descriptor that is nobody's goes to the kernel. */
+	a_fd = eventfd(5, EFD_NONBLOCK);
+	assert_int_equal(vfs_read(a_fd, &(u64){ 0 }, 8), 8);
+	assert_int_equal(vfs_read(a_fd, &(u64){ 0 }, 8), -EAGAIN);
+	close(a_fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(prefix_node),
+		cmocka_unit_test(adopted),
 		cmocka_unit_test(open_ioctl_close),
 		cmocka_unit_test(mappings_alias),
 		cmocka_unit_test(duplicates_share_a_file),
