@@ -12,6 +12,7 @@ static const struct cmd *const cmds[] = {
 	&cmd_doctor,
 	&cmd_initrd,
 	&cmd_run,
+	&cmd_vdpa,
 };
 
 int cmd_usage(const struct cmd *cmd, const char *fmt, ...)

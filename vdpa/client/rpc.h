@@ -20,7 +20,7 @@
 #include "base/types.h"
 
 #define VDPA_MSG_DATA 8192
-#define VDPA_MSG_FDS 4
+#define VDPA_MSG_FDS 16
 
 struct vdpa_msg_head {
 	u32 op;		/* echoed by the reply */
@@ -39,7 +39,7 @@ struct vdpa_msg {
 
 /* What a file is: argument of VDPA_OP_OPEN, in value. */
 enum vdpa_file_kind {
-	VDPA_FILE_NODES,		/* which nodes are there; see vdpa/client/nodes.c */
+	VDPA_FILE_NODES,		/* data: a name below /dev; opens if it exists */
 	VDPA_FILE_VHOST,		/* data: u32, the N of /dev/vhost-vdpa-N */
 	VDPA_FILE_VDUSE_CONTROL,
 	VDPA_FILE_VDUSE,		/* data: name */
@@ -86,6 +86,8 @@ int vdpa_hub_path(char *path, size_t room, bool make);
  * and none could be started; -EACCES: the hub is not ours.
  */
 int vdpa_hub_open(struct vdpa_msg *m);
+/* The same, but a hub is not started: -ENOENT if there is none. */
+int vdpa_hub_open_running(struct vdpa_msg *m);
 /* True if @fd is the life of a file of our hub, however it got here. */
 bool vdpa_hub_owns(int fd);
 

@@ -154,7 +154,7 @@ static int try_connect(void)
 	return sock;
 }
 
-int vdpa_hub_open(struct vdpa_msg *m)
+static int open_file(struct vdpa_msg *m, bool may_start)
 {
 	struct vdpa_msg rep;
 	bool started = false;
@@ -162,8 +162,8 @@ int vdpa_hub_open(struct vdpa_msg *m)
 
 	for (unsigned i = 0; i < TRIES; i++) {
 		sock = try_connect();
-		if (sock < 0 && sock != -ENOENT && sock != -ECONNREFUSED)
-			return sock;
+		if (sock < 0 && (!may_start || (sock != -ENOENT && sock != -ECONNREFUSED)))
+			return sock == -ECONNREFUSED ? -ENOENT : sock;
 		if (sock < 0) {
 			/* Once, and again now and then: the one that held the lock may have been leaving. */
 			if (!started || i % 10 == 0) {
@@ -198,6 +198,16 @@ int vdpa_hub_open(struct vdpa_msg *m)
 		return err;
 	}
 	return sock;
+}
+
+int vdpa_hub_open(struct vdpa_msg *m)
+{
+	return open_file(m, true);
+}
+
+int vdpa_hub_open_running(struct vdpa_msg *m)
+{
+	return open_file(m, false);
 }
 
 bool vdpa_hub_owns(int fd)

@@ -55,6 +55,9 @@ void hub_settle(void);
 void hub_hold(void);
 void hub_unhold(void);
 
+/* Names below /dev that start so are @has's to know. */
+void hub_node_register(const char *prefix, bool (*has)(const char *rest));
+
 /* Append bytes to a reply. */
 void hub_reply(struct vdpa_msg *rep, const void *data, u32 len);
 /* Append a descriptor, which will be closed after sending. */

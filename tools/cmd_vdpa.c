@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT
+/* `userkvm vdpa`: the hub, and management with the words of iproute2's vdpa(8). */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tools/cmd.h"
+#include "tools/vdpa_mgmt.h"
+#include "vdpa/hub.h"
+
+#define HUB_IDLE_S 5
+
+static int run_hub(const struct cmd *cmd, int argc, char **argv)
+{
+	struct vdpa_hub_opts o = { .idle_s = HUB_IDLE_S };
+
+	for (int i = 1; i < argc; i++) {
+		char *end;
+
+		if (!strcmp(argv[i], "--daemon")) {
+			o.daemon = true;
+		} else if (!strcmp(argv[i], "--idle") && i + 1 < argc) {
+			o.idle_s = (unsigned)strtoul(argv[++i], &end, 10);
+			if (*end || !*argv[i])
+				return cmd_usage(cmd, "--idle is a number of seconds, not '%s'", argv[i]);
+		} else {
+			return cmd_usage(cmd, "vdpa hub has no '%s'", argv[i]);
+		}
+	}
+	return vdpa_hub_main(&o) ? EXIT_ERROR : 0;
+}
+
+static int cmd_vdpa_run(const struct cmd *cmd, int argc, char **argv)
+{
+	if (argc > 1 && !strcmp(argv[1], "hub"))
+		return run_hub(cmd, argc - 1, argv + 1);
+	return vdpa_mgmt_main(argc, argv);
+}
+
+const struct cmd cmd_vdpa = {
+	.name = "vdpa",
+	.summary = "Manage vDPA devices: simulators, and VDUSE devices of programs",
+	.help =
+"usage: userkvm vdpa [OPTION...] mgmtdev show [DEV]\n"
+"       userkvm vdpa [OPTION...] dev show [DEV]\n"
+"       userkvm vdpa dev add name NAME mgmtdev [BUS/]DEV [mac MAC] [mtu MTU] [max_vqp N]\n"
+"                [device_features BITS]\n"
+"       userkvm vdpa dev del DEV\n"
+"       userkvm vdpa [OPTION...] dev config show [DEV]\n"
+"       userkvm vdpa [OPTION...] dev vstats show DEV [qidx N]\n"
+"       userkvm vdpa hub [--idle SECONDS]\n"
+"\n"
+"Manage vDPA devices as vdpa(8) of iproute2 does; words may be shortened. Devices\n"
+"live in a hub, one process for each user, which is started when something needs\n"
+"it and exits when it has no device and no client. A device is found at\n"
+"/dev/vhost-vdpa-N by programs under 'userkvm run'; so does iproute2's own vdpa.\n"
+"\n"
+"  -j, --json     print JSON\n"
+"  -p, --pretty   in lines\n"
+"  -n             accepted, as there\n"
+"  -V, --Version  print the version\n"
+"\n"
+"Exit status: 0, or 1 after a line on standard error; of the hub 125.\n",
+	.run = cmd_vdpa_run,
+};
