@@ -85,7 +85,7 @@ bool pci_mem_write(struct pci_func *f, u64 addr, unsigned size, u64 v);
 u64 pci_msix_table_read(struct pci_func *f, u64 off, unsigned size);
 void pci_msix_table_write(struct pci_func *f, u64 off, unsigned size, u64 v);
 u64 pci_msix_pba_read(const struct pci_func *f, u64 off, unsigned size);
-bool pci_msix_enabled(const struct pci_func *f);
+bool pci_func_msix_enabled(const struct pci_func *f);
 /* Queue the message of @vector, or keep it pending while that is masked. */
 void pci_msix_raise(struct pci_func *f, unsigned vector);
 /* Take the queued messages, to be sent by pci_send() once the lock is free. Returns how many. */

@@ -271,13 +271,13 @@ static int usage(void)
 	fputs("Usage: vdpa [ OPTIONS ] OBJECT { COMMAND | help }\n"
 	      "where  OBJECT := { mgmtdev | dev }\n"
 	      "       OPTIONS := { -V[ersion] | -n[o-nice-names] | -j[son] | -p[retty] }\n", stderr);
-	return 1;
+	return 0;
 }
 
 static int usage_mgmtdev(void)
 {
 	fputs("Usage: vdpa mgmtdev show [ DEV ]\n", stderr);
-	return 1;
+	return 0;
 }
 
 static int usage_vstats(void)
@@ -295,7 +295,7 @@ static int usage_dev(void)
 	      "       vdpa dev del DEV\n"
 	      "Usage: vdpa dev config COMMAND [ OPTIONS ]\n"
 	      "Usage: vdpa dev vstats COMMAND\n", stderr);
-	return 1;
+	return 0;
 }
 
 /* "[BUS/]DEV" into @r. */
@@ -505,8 +505,11 @@ int vdpa_mgmt_main(int argc, char **argv)
 			break;
 		case 'n':	/* no names here are nicer than others */
 			break;
-		default:
+		case 'h':
 			return usage();
+		default:
+			usage();
+			return 1;
 		}
 	}
 	argv += optind;

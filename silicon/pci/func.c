@@ -183,7 +183,7 @@ static u16 msix_flags(const struct pci_func *f)
 	return f->msix_cap ? p[0] | p[1] << 8 : 0;
 }
 
-bool pci_msix_enabled(const struct pci_func *f)
+bool pci_func_msix_enabled(const struct pci_func *f)
 {
 	return msix_flags(f) & PCI_MSIX_FLAGS_ENABLE;
 }
@@ -206,7 +206,7 @@ static void queue_message(struct pci_func *f, unsigned vector)
 
 void pci_msix_raise(struct pci_func *f, unsigned vector)
 {
-	if (vector >= f->msix_count || !pci_msix_enabled(f))
+	if (vector >= f->msix_count || !pci_func_msix_enabled(f))
 		return;
 	if (masked(f, vector))
 		f->msix_pending |= BIT(vector);
@@ -217,7 +217,7 @@ void pci_msix_raise(struct pci_func *f, unsigned vector)
 /* After anything that may have taken a mask away. */
 static void send_unmasked(struct pci_func *f)
 {
-	if (!f->msix_pending || !pci_msix_enabled(f))
+	if (!f->msix_pending || !pci_func_msix_enabled(f))
 		return;
 	for (unsigned i = 0; i < f->msix_count; i++) {
 		if (!(f->msix_pending & BIT(i)) || masked(f, i))
