@@ -16,6 +16,11 @@ static int open_node(struct hub_file *f, const struct vdpa_msg *req, struct vdpa
 		return -EINVAL;
 	memcpy(&n, req->data, sizeof(n));
 	f->priv = vhost_vdpa_open(n);
+	if (!f->priv && errno == EBUSY) {
+		/* Whoever has just closed it may open it again. */
+		hub_settle();
+		f->priv = vhost_vdpa_open(n);
+	}
 	return f->priv ? 0 : -errno;
 }
 
