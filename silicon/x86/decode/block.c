@@ -26,7 +26,7 @@
 #define DEAD (~0ull)		/* sequence word that never occurs: other jump entries may lead here */
 
 /* A translated fetch page. @stamp: when it was translated, see struct x86_block.checked. */
-struct itlb {
+struct x86_fetch {
 	u64 lin;
 	u64 key;
 	u64 gen;
@@ -37,7 +37,7 @@ struct itlb {
 
 struct x86_decode {
 	struct x86_jumps jumps;		/* first: decode.h */
-	struct itlb itlb[1u << ITLB_BITS];
+	struct x86_fetch itlb[1u << ITLB_BITS];
 	struct x86_block *hash[1u << HASH_BITS];
 	u64 fetch_gen;			/* of the ITLB */
 	u64 stamp;
@@ -85,6 +85,18 @@ static void forget_jumps(struct x86_decode *d)
 		d->jumps.gen += 1ull << GEN_SHIFT;
 }
 
+static struct x86_fetch *itlb_of(struct x86_decode *d, u64 lin)
+{
+	return &d->itlb[(lin >> PAGE_SHIFT) & ((1u << ITLB_BITS) - 1)];
+}
+
+/* Translated code does not look at the generation between two blocks of one page. */
+static void leave_block(struct x86_cpu *cpu)
+{
+	if (cpu->op)
+		cpu->slow |= X86_SLOW_CODE;
+}
+
 void x86_decode_flush(struct x86_cpu *cpu)
 {
 	struct x86_decode *d = cpu->decode;
@@ -94,9 +106,29 @@ void x86_decode_flush(struct x86_cpu *cpu)
 	forget_jumps(d);
 	d->fetch_gen++;
 	x86_jit_recheck(cpu);
-	/* Translated code does not look at the generation between two blocks of one page. */
-	if (cpu->op)
-		cpu->slow |= X86_SLOW_CODE;
+	leave_block(cpu);
+}
+
+void x86_decode_flush_nonglobal(struct x86_cpu *cpu, unsigned before)
+{
+	struct x86_decode *d = cpu->decode;
+
+	forget_jumps(d);
+	d->fetch_gen++;
+	x86_jit_recheck_nonglobal(cpu, before);
+	leave_block(cpu);
+}
+
+void x86_decode_flush_page(struct x86_cpu *cpu, u64 lin)
+{
+	struct x86_decode *d = cpu->decode;
+	struct x86_fetch *e = itlb_of(d, lin);
+
+	forget_jumps(d);
+	if (e->lin == (lin & PAGE_MASK))
+		e->gen = 0;
+	x86_jit_recheck_page(cpu, lin);
+	leave_block(cpu);
 }
 
 void x86_decode_recheck(struct x86_cpu *cpu)
@@ -134,17 +166,17 @@ static bool same_code(const u8 *a, const u8 *mem, unsigned n)
 	return true;
 }
 
-static struct itlb *fetch(struct x86_cpu *cpu, u64 lin)
+static struct x86_fetch *fetch(struct x86_cpu *cpu, u64 lin)
 {
 	struct x86_decode *d = cpu->decode;
 	u64 page = lin & PAGE_MASK, key = x86_code_key(cpu, 0);
-	struct itlb *e = &d->itlb[(lin >> PAGE_SHIFT) & ((1u << ITLB_BITS) - 1)];
+	struct x86_fetch *e = itlb_of(d, lin);
 
 	if (e->lin != page || e->key != key || e->gen != d->fetch_gen) {
 		u64 spa;
 		const u8 *host = x86_fetch_page(cpu, lin, &spa);
 
-		*e = (struct itlb){ .lin = page, .key = key, .gen = d->fetch_gen, .spa = spa & PAGE_MASK,
+		*e = (struct x86_fetch){ .lin = page, .key = key, .gen = d->fetch_gen, .spa = spa & PAGE_MASK,
 				    .host = host, .stamp = ++d->stamp };
 	}
 	return e;
@@ -266,10 +298,10 @@ static bool goes_on(const struct x86_op *op, unsigned nr, unsigned len)
 
 /* An instruction that begins on page @e and ends on the next: a block of its own. */
 static struct x86_block *decode_crossing(struct x86_cpu *cpu, struct x86_block *head,
-					 const struct itlb *e, u64 lin, unsigned have)
+					 const struct x86_fetch *e, u64 lin, unsigned have)
 {
 	struct x86_decode *d = cpu->decode;
-	const struct itlb *e2;
+	const struct x86_fetch *e2;
 	u64 spa = e->spa;
 
 	/* @e may be evicted by the second fetch; @d->bytes has its bytes. */
@@ -283,7 +315,7 @@ static struct x86_block *decode_crossing(struct x86_cpu *cpu, struct x86_block *
 	return install(cpu, head);
 }
 
-static struct x86_block *decode_block(struct x86_cpu *cpu, const struct itlb *e, u64 lin)
+static struct x86_block *decode_block(struct x86_cpu *cpu, const struct x86_fetch *e, u64 lin)
 {
 	struct x86_decode *d = cpu->decode;
 	unsigned off = lin & ~PAGE_MASK, room = min((unsigned)PAGE_SIZE - off, X86_BLOCK_MAX_BYTES + 0u);
@@ -309,11 +341,11 @@ static struct x86_block *decode_block(struct x86_cpu *cpu, const struct itlb *e,
 }
 
 /* Both translations and all bytes are checked on every use. */
-static bool crossing_valid(struct x86_cpu *cpu, struct x86_block *b, const struct itlb *e, u64 lin)
+static bool crossing_valid(struct x86_cpu *cpu, struct x86_block *b, const struct x86_fetch *e, u64 lin)
 {
 	unsigned have = PAGE_SIZE - (lin & ~PAGE_MASK);
 	const u8 *bytes = block_bytes(b);
-	const struct itlb *e2;
+	const struct x86_fetch *e2;
 
 	if (!same_code(bytes, e->host + (lin & ~PAGE_MASK), have))
 		return false;
@@ -321,14 +353,21 @@ static bool crossing_valid(struct x86_cpu *cpu, struct x86_block *b, const struc
 	return e2->spa == b->spa2 && same_code(bytes + have, e2->host, b->len - have);
 }
 
-static bool block_valid(struct x86_cpu *cpu, struct x86_block *b, const struct itlb *e, u64 lin)
+static bool block_valid(struct x86_cpu *cpu, struct x86_block *b, const struct x86_fetch *e, u64 lin)
 {
 	struct x86_block now;
 
 	if (b->spa2 != NO_PAGE)
 		return crossing_valid(cpu, b, e, lin);
-	if (b->checked >= max(e->stamp, cpu->decode->changed) && x86_block_fresh(cpu, b))
+	if (x86_block_fresh(cpu, b)) {
+		/* The page has been marked all the time: no store went unseen, but others may write too. */
+		if (b->checked >= max(e->stamp, cpu->decode->changed))
+			return true;
+		if (!same_code(block_bytes(b), e->host + (lin & ~PAGE_MASK), b->len))
+			return false;
+		b->checked = cpu->decode->stamp;
 		return true;
+	}
 	/* Compare the bytes, with fresh sequence numbers taken first. */
 	observe(cpu, &now, b->spa);
 	if (!same_code(block_bytes(b), e->host + (lin & ~PAGE_MASK), b->len))
@@ -339,10 +378,13 @@ static bool block_valid(struct x86_cpu *cpu, struct x86_block *b, const struct i
 	return true;
 }
 
-bool x86_block_good(struct x86_cpu *cpu, struct x86_block *b, u64 lin)
+const struct x86_fetch *x86_block_fetch(struct x86_cpu *cpu, u64 lin)
 {
-	const struct itlb *e = fetch(cpu, lin);
+	return fetch(cpu, lin);
+}
 
+bool x86_block_good(struct x86_cpu *cpu, struct x86_block *b, const struct x86_fetch *e, u64 lin)
+{
 	return e->spa == (b->spa & PAGE_MASK) && block_valid(cpu, b, e, lin);
 }
 
@@ -351,7 +393,7 @@ struct x86_block *x86_block_find(struct x86_cpu *cpu)
 	struct x86_decode *d = cpu->decode;
 	u64 lin = (cpu->seg_base[X86_CS] + cpu->rip) & cpu->lin_mask;
 	struct x86_block *b, **link;
-	const struct itlb *e;
+	const struct x86_fetch *e;
 	u64 spa;
 
 	if (unlikely(!d->jumps.gen))

@@ -66,9 +66,16 @@ void x86_decode_free(struct x86_cpu *cpu);
 
 /*
  * Translations or permissions of fetches may have changed: forget which linear
- * address leads to which block. Cheap. Every TLB flush calls it, INVLPG too.
+ * address leads to which block. Cheap. Every TLB flush calls one of the three.
  */
 void x86_decode_flush(struct x86_cpu *cpu);
+/*
+ * All but global ones: contexts have been retired, and cpu->tlb_ctx has taken the place of
+ * context id @before.
+ */
+void x86_decode_flush_nonglobal(struct x86_cpu *cpu, unsigned before);
+/* The one of the small page of @lin, in every context. */
+void x86_decode_flush_page(struct x86_cpu *cpu, u64 lin);
 
 /*
  * Memory may have been written by others than simulated processors: compare
@@ -78,8 +85,11 @@ void x86_decode_recheck(struct x86_cpu *cpu);
 
 /* The block at cpu->rip after a miss in the jump cache. Raises fetch faults. */
 struct x86_block *x86_block_find(struct x86_cpu *cpu);
-/* Does memory at @lin, whose translation is known to be good, still hold one-page block @b? */
-bool x86_block_good(struct x86_cpu *cpu, struct x86_block *b, u64 lin);
+/* The fetch translation of the page of @lin, valid until the next one. Raises. */
+struct x86_fetch;
+const struct x86_fetch *x86_block_fetch(struct x86_cpu *cpu, u64 lin);
+/* Does memory at @lin on the page of @f still hold one-page block @b? */
+bool x86_block_good(struct x86_cpu *cpu, struct x86_block *b, const struct x86_fetch *f, u64 lin);
 /* The bytes it was decoded from, b->len. */
 const u8 *x86_block_bytes(const struct x86_block *b);
 /* The pages of @b were stored to: is it still good? */

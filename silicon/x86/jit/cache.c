@@ -21,15 +21,18 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "silicon/x86/cpulist.h"
 #include "silicon/x86/decode/codepage.h"
 #include "silicon/x86/flags.h"
 #include "silicon/x86/jit/jit.h"
+#include "silicon/x86/mmu/mem.h"
 
 #define CODE_SIZE (32ul << 20)
 #define ARENA_SIZE (64ul << 20)
@@ -37,6 +40,12 @@
 #define STORES 256		/* remembered */
 
 /* ---- Memory ---- */
+
+static void empty_others(struct x86_jit *j)
+{
+	for (unsigned i = 0; i < JIT_CONTEXTS; i++)
+		j->other[i].ctx = JIT_NO_CTX;
+}
 
 static size_t cpu_size(void)
 {
@@ -103,6 +112,10 @@ int x86_jit_new(struct x86_cpu *cpu)
 	j->hot = (u16)env("USERKVM_JIT_HOT", HOT);
 	jit_stubs(j);
 	j->base = j->p;
+	j->itlb.ctx = cpu->tlb_ctx;
+	empty_others(j);
+	if (env("USERKVM_JIT_STATS", 0))
+		j->calls = calloc(x86_insn_rows(), sizeof(*j->calls));
 	cpu->jit = j;
 	return 0;
 no_code:
@@ -112,12 +125,28 @@ no_arena:
 	return r;
 }
 
+/* USERKVM_JIT_STATS=1: which rows are executed by their handler, slow paths included. */
+static void print_statistics(const struct x86_jit *j)
+{
+	if (!j->calls)
+		return;
+	dprintf(STDERR_FILENO, "jit: %llu translations, %llu dropped, %llu flushes, %llu KiB of code, %llu entries\n",
+		(unsigned long long)j->nr_trans, (unsigned long long)j->nr_drop, (unsigned long long)j->nr_flush,
+		(unsigned long long)(j->p - j->base) >> 10, (unsigned long long)j->nr_enter);
+	for (unsigned i = 0; i < x86_insn_rows(); i++)
+		if (j->calls[i])
+			dprintf(STDERR_FILENO, "jit: %12llu %s\n", (unsigned long long)j->calls[i],
+				x86_insn_row(i)->name);
+}
+
 void x86_jit_free(struct x86_cpu *cpu)
 {
 	struct x86_jit *j = cpu->jit;
 
 	if (!j)
 		return;
+	print_statistics(j);
+	free(j->calls);
 	x86_jit_flush(cpu);
 	cpu->jit = NULL;
 	jit_code_free(&j->code);
@@ -235,17 +264,129 @@ void x86_jit_flush(struct x86_cpu *cpu)
 				t->block->trans = NULL;
 			}
 	memset(j->page, 0, sizeof(j->page));
-	memset(jit_tables(cpu)->itlb, 0, sizeof(jit_tables(cpu)->itlb));
+	x86_jit_recheck(cpu);
 	j->used = 0;
 	j->p = j->base;
 	cpu->jit_link = NULL;
 	j->nr_flush++;
 }
 
+/* ---- The ITLB: ids of pages that need no check ---- */
+
+static u32 *itlb_word(struct x86_cpu *cpu, const struct jit_itlb_word *w)
+{
+	return &jit_tables(cpu)->itlb[w->idx][w->slot];
+}
+
+/* Take words out of the tables; @keep_globals: but for these. */
+static void take_out(struct x86_cpu *cpu, bool keep_globals)
+{
+	struct jit_itlb *now = &cpu->jit->itlb;
+	unsigned kept = 0;
+
+	for (unsigned i = 0; i < now->nr; i++)
+		if (keep_globals && now->word[i].global && *itlb_word(cpu, &now->word[i]) == now->word[i].id)
+			now->word[kept++] = now->word[i];
+		else if (*itlb_word(cpu, &now->word[i]) == now->word[i].id)
+			*itlb_word(cpu, &now->word[i]) = 0;
+	now->nr = kept;
+}
+
 void x86_jit_recheck(struct x86_cpu *cpu)
 {
-	if (cpu->jit)
-		memset(jit_tables(cpu)->itlb, 0, sizeof(jit_tables(cpu)->itlb));
+	if (!cpu->jit)
+		return;
+	take_out(cpu, false);
+	empty_others(cpu->jit);
+}
+
+/*
+ * Of the present ITLB the global pages stay; if it was that of the context before the flush, it
+ * is that of its successor now. The ids of others that were flushed will not come again.
+ */
+void x86_jit_recheck_nonglobal(struct x86_cpu *cpu, unsigned before)
+{
+	struct x86_jit *j = cpu->jit;
+
+	if (!j)
+		return;
+	take_out(cpu, true);
+	if (j->itlb.ctx == before)
+		j->itlb.ctx = cpu->tlb_ctx;
+}
+
+/* The order stays: of two words for one slot the later one counts. */
+static void forget_slot(struct jit_itlb *t, unsigned slot)
+{
+	unsigned kept = 0;
+
+	for (unsigned i = 0; i < t->nr; i++)
+		if (t->word[i].slot != slot)
+			t->word[kept++] = t->word[i];
+	t->nr = kept;
+}
+
+void x86_jit_recheck_page(struct x86_cpu *cpu, u64 lin)
+{
+	struct x86_jit *j = cpu->jit;
+	unsigned slot = jit_itlb_index(lin);
+
+	if (!j)
+		return;
+	for (unsigned idx = 0; idx < X86_NR_MMU_IDX; idx++)
+		jit_tables(cpu)->itlb[idx][slot] = 0;
+	forget_slot(&j->itlb, slot);
+	for (unsigned i = 0; i < JIT_CONTEXTS; i++)
+		if (j->other[i].ctx != JIT_NO_CTX)
+			forget_slot(&j->other[i], slot);
+}
+
+/*
+ * Another context is in force than the one whose ITLB this is. One that is new and differs
+ * in its PCID alone takes over the global pages.
+ */
+static void switch_itlb(struct x86_cpu *cpu)
+{
+	struct x86_jit *j = cpu->jit;
+	struct jit_itlb *other = &j->other[0];
+	u64 group = x86_tlb_group(cpu);
+
+	for (unsigned i = 0; i < JIT_CONTEXTS && other->ctx != cpu->tlb_ctx; i++) {
+		struct jit_itlb *o = &j->other[i];
+
+		if (o->ctx == cpu->tlb_ctx || o->ctx == JIT_NO_CTX || (other->ctx != JIT_NO_CTX && o->used < other->used))
+			other = o;
+	}
+	if (other->ctx == cpu->tlb_ctx) {
+		struct jit_itlb found = *other;
+
+		*other = j->itlb;
+		other->used = ++j->switches;
+		take_out(cpu, false);
+		j->itlb = found;
+		for (unsigned i = 0; i < found.nr; i++)
+			*itlb_word(cpu, &found.word[i]) = found.word[i].id;
+		return;
+	}
+	*other = j->itlb;
+	other->used = ++j->switches;
+	take_out(cpu, j->itlb.group == group);
+	j->itlb.ctx = cpu->tlb_ctx;
+	j->itlb.group = group;
+}
+
+static void put_in(struct x86_cpu *cpu, const struct jit_page *p)
+{
+	struct jit_itlb *now = &cpu->jit->itlb;
+	struct jit_itlb_word *w;
+
+	if (now->nr == JIT_ITLB_USED)
+		take_out(cpu, false);
+	w = &now->word[now->nr++];
+	*w = (struct jit_itlb_word){ .slot = (u16)jit_itlb_index(p->lin), .idx = p->idx, .id = p->id,
+				     .global = x86_fetch_is_global(cpu, p->lin) };
+	*itlb_word(cpu, w) = p->id;
+	now->group = x86_tlb_group(cpu);
 }
 
 /* ---- Stores to code ---- */
@@ -319,17 +460,18 @@ void x86_jit_serve(struct x86_cpu *cpu)
 /* Compare what the page has and let its id into the ITLB. */
 static void validate(struct x86_cpu *cpu, struct jit_page *p)
 {
-	u32 *id = &jit_tables(cpu)->itlb[p->idx][jit_itlb_index(p->lin)];
+	const struct x86_fetch *f;
 	struct x86_jit_trans *next;
 
-	if (*id == p->id)
+	if (jit_tables(cpu)->itlb[p->idx][jit_itlb_index(p->lin)] == p->id)
 		return;
+	f = x86_block_fetch(cpu, p->lin);
 	for (struct x86_jit_trans *t = p->trans; t; t = next) {
 		next = t->in_page;
-		if (!x86_block_good(cpu, t->block, t->lin))
+		if (!x86_block_good(cpu, t->block, f, t->lin))
 			drop(cpu, t);
 	}
-	*id = p->id;
+	put_in(cpu, p);
 }
 
 static struct x86_jit_trans *find(struct x86_cpu *cpu)
@@ -397,6 +539,8 @@ bool x86_jit_run(struct x86_cpu *cpu, bool chain)
 		x86_jit_flush(cpu);
 		j->chain = chain;
 	}
+	if (unlikely(j->itlb.ctx != cpu->tlb_ctx))
+		switch_itlb(cpu);
 	t = find(cpu);
 	l = cpu->jit_link;
 	cpu->jit_link = NULL;
@@ -404,6 +548,7 @@ bool x86_jit_run(struct x86_cpu *cpu, bool chain)
 		return false;
 	if (l && chain)
 		link_to(cpu, l, t);
+	j->nr_enter++;
 	jit_enter(cpu, t);
 	return true;
 }

@@ -47,7 +47,7 @@ struct x86_jit_trans {
 
 /* Tables behind struct x86_cpu, reached from RBP. */
 #define JIT_HASH_SIZE 65536u	/* by RIP bits 15:0 */
-#define JIT_ITLB_SIZE 512u
+#define JIT_ITLB_SIZE 4096u
 struct jit_tables {
 	u64 tag[X86_NR_MMU_IDX][JIT_HASH_SIZE];		/* ~RIP; 0 = none */
 	u64 code[X86_NR_MMU_IDX][JIT_HASH_SIZE];	/* checked entry */
@@ -63,10 +63,27 @@ static inline struct jit_tables *jit_tables(struct x86_cpu *cpu)
 
 static inline unsigned jit_itlb_index(u64 lin)
 {
-	return (unsigned)(lin >> PAGE_SHIFT ^ lin >> 21) % JIT_ITLB_SIZE;
+	return (unsigned)(lin >> PAGE_SHIFT) % JIT_ITLB_SIZE;
 }
 
 #define JIT_PAGE_HASH 4096u
+
+/* What one context has in the ITLB. */
+#define JIT_ITLB_USED 512u
+struct jit_itlb {
+	u32 ctx;		/* JIT_NO_CTX = nothing */
+	u32 nr;
+	u64 used;		/* x86_jit.switches when it was put away */
+	u64 group;		/* see x86_tlb_group() */
+	struct jit_itlb_word {
+		u16 slot;
+		u8 idx;
+		bool global;
+		u32 id;
+	} word[JIT_ITLB_USED];
+};
+#define JIT_CONTEXTS 8
+#define JIT_NO_CTX (~0u)
 
 struct x86_jit {
 	struct jit_code code;
@@ -76,11 +93,15 @@ struct x86_jit {
 	u8 *arena;		/* pages, translations and links */
 	size_t used;
 	struct jit_page *page[JIT_PAGE_HASH];
+	struct jit_itlb itlb;	/* in the tables */
+	struct jit_itlb other[JIT_CONTEXTS];
+	u64 switches;
+	u64 *calls;		/* by row: instructions executed by their handler; NULL = not counted */
 	u32 next_id;
 	u16 hot;		/* a block is interpreted so often before it is translated */
 	u64 seen;		/* stores noticed, of the process-wide list */
 	bool chain;		/* translations are linked; else each is left at its end */
-	u64 nr_trans, nr_flush, nr_drop;
+	u64 nr_trans, nr_flush, nr_drop, nr_enter;
 	struct x86_jit_tr tr;	/* scratch of the translator */
 };
 

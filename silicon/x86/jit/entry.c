@@ -39,6 +39,8 @@ u64 jit_call_c(struct x86_cpu *cpu, struct x86_jit_trans *t, u64 nr)
 {
 	const struct x86_op *op = &t->block->op[nr];
 
+	if (unlikely(cpu->jit->calls))
+		cpu->jit->calls[op->row]++;
 	from_jit_flags(cpu);
 	cpu->rip = t->lin + t->off[nr];
 	cpu->gpr[X86_REG_NEXT_RIP] = cpu->rip + op->len;

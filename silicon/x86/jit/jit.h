@@ -47,6 +47,12 @@ void x86_jit_flush(struct x86_cpu *cpu);
 void x86_jit_drop_block(struct x86_cpu *cpu, struct x86_block *b);
 /* Translations of fetches, or memory, may have changed: check pages before their next use. */
 void x86_jit_recheck(struct x86_cpu *cpu);
+/*
+ * Only translations that are not global, cpu->tlb_ctx having taken the place of context id
+ * @before; the page of @lin in every context.
+ */
+void x86_jit_recheck_nonglobal(struct x86_cpu *cpu, unsigned before);
+void x86_jit_recheck_page(struct x86_cpu *cpu, u64 lin);
 
 /*
  * Bytes that may be translated have been stored to, @len at @spa in one page: drop what

@@ -225,6 +225,10 @@ static inline void x86_store64_cpl(struct x86_cpu *cpu, unsigned seg, u64 lin, u
  * to a private copy valid until the next call). Raises fetch faults.
  */
 const u8 *x86_fetch_page(struct x86_cpu *cpu, u64 lin, u64 *spa);
+/* Is the translation just made for a fetch from @lin known to be global? */
+bool x86_fetch_is_global(const struct x86_cpu *cpu, u64 lin);
+/* Number shared by the contexts that differ from the present one in their PCID only. */
+u64 x86_tlb_group(const struct x86_cpu *cpu);
 
 /* ---- TLB control: mmu/tlb.c ---- */
 

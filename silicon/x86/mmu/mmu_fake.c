@@ -148,10 +148,6 @@ bool x86_codepage_may_write(u64 spa)
 	return !x86_codepage_test(spa);
 }
 
-void x86_jit_recheck(struct x86_cpu *cpu)
-{
-}
-
 u64 x86_jit_fault_pc(struct x86_cpu *cpu, u64 pc)
 {
 	return 0;
@@ -163,6 +159,16 @@ void x86_codepage_store(struct x86_cpu *cpu, u64 spa, unsigned len)
 }
 
 void x86_decode_flush(struct x86_cpu *cpu)
+{
+	fake.decode_flushes++;
+}
+
+void x86_decode_flush_nonglobal(struct x86_cpu *cpu, unsigned before)
+{
+	fake.decode_flushes++;
+}
+
+void x86_decode_flush_page(struct x86_cpu *cpu, u64 lin)
 {
 	fake.decode_flushes++;
 }

@@ -178,11 +178,8 @@ static void wipe(struct x86_cpu *cpu)
 
 static void set_ctx(struct x86_cpu *cpu, u16 ctx)
 {
-	if (cpu->tlb_ctx == ctx)
-		return;
 	cpu->tlb_ctx = ctx;
 	cpu->tlb_ctx_page = (u64)ctx << PAGE_SHIFT;
-	x86_jit_recheck(cpu);
 }
 
 void x86_tlb_switch(struct x86_cpu *cpu)
@@ -343,6 +340,7 @@ static void retire(struct x86_cpu *cpu, bool (*match)(const struct x86_ctx_key *
 		   bool globals)
 {
 	struct x86_mmu *m = cpu->mmu;
+	unsigned before = cpu->tlb_ctx;
 
 	for (unsigned i = 0; i < X86_CTX_SLOTS; i++) {
 		struct x86_ctx_slot *s = &m->slots[i];
@@ -363,8 +361,12 @@ static void retire(struct x86_cpu *cpu, bool (*match)(const struct x86_ctx_key *
 		}
 		s->ctx = (u16)m->next_ctx++;
 	}
+	/* Contexts that are not retired keep their fetch translations, and global ones stay in the others. */
 	x86_tlb_switch(cpu);
-	x86_decode_flush(cpu);
+	if (globals)
+		x86_decode_flush(cpu);
+	else
+		x86_decode_flush_nonglobal(cpu, before);
 }
 
 static u16 current_vpid(const struct x86_cpu *cpu)
@@ -451,6 +453,7 @@ static void flush_page(struct x86_cpu *cpu, u64 lin)
 	}
 	if (large) {
 		drop_itlb(m);
+		x86_decode_flush(cpu);
 	} else {
 		for (unsigned u = 0; u < 2; u++) {
 			struct x86_itlbe *e = &m->itlb[u][(lin >> PAGE_SHIFT ^ lin >> 20) % X86_ITLB_SIZE];
@@ -458,8 +461,20 @@ static void flush_page(struct x86_cpu *cpu, u64 lin)
 			if (!((e->tag ^ lin) & PAGE_MASK))
 				e->tag = TAG_NONE;
 		}
+		x86_decode_flush_page(cpu, lin);
 	}
-	x86_decode_flush(cpu);
+}
+
+u64 x86_tlb_group(const struct x86_cpu *cpu)
+{
+	return cpu->mmu->slots[cpu->mmu->cur].group;
+}
+
+bool x86_fetch_is_global(const struct x86_cpu *cpu, u64 lin)
+{
+	const struct x86_itlbe *e = &cpu->mmu->itlb[cpu->cpl == 3][(lin >> PAGE_SHIFT ^ lin >> 20) % X86_ITLB_SIZE];
+
+	return e->tag == ((lin & PAGE_MASK) | cpu->tlb_ctx) && (e->info & INFO_GLOBAL);
 }
 
 void x86_tlb_flush_page(struct x86_cpu *cpu, u64 lin)
