@@ -21,13 +21,14 @@ class Failure(Exception):
 
 
 class Qemu:
-    def __init__(self, userkvm, folder, name, args, accel="kvm", run_args=(), kernel_args=()):
+    def __init__(self, userkvm, folder, name, args, accel="kvm", run_args=(), kernel_args=(), before=()):
         self.folder, self.name = folder, name
         self.text = b""
         self.more = threading.Condition()
         self.qmp_path = os.path.join(folder, name + ".qmp")
         # The guest's console is the standard output; the monitor has a socket of its own.
-        command = [userkvm, "run", *run_args, "--", QEMU, "-accel", accel, "-display", "none",
+        # @before: a program that starts it.
+        command = [userkvm, "run", *run_args, "--", *before, QEMU, "-accel", accel, "-display", "none",
                    "-nodefaults", "-serial", "stdio", "-no-reboot",
                    "-qmp", f"unix:{self.qmp_path},server=on,wait=off", *args, *kernel_args]
         self.stderr_path = os.path.join(folder, name + ".err")
