@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tools/vdpa_disk.h"
+
 #define DEFAULT_CPUS 1
 #define DEFAULT_MEM (512ull << 20)
 
@@ -55,7 +57,7 @@ static bool parse_mem(const char *s, u64 *mem)
 	return *mem >= VMM_MIN_MEM;
 }
 
-/* DISK[,ro] */
+/* [vdpa:]DISK[,ro] */
 static int parse_disk(const struct cmd *cmd, char *s, struct boot_opts *o)
 {
 	struct vmm_disk *d = &o->disks[o->nr_disks];
@@ -69,6 +71,10 @@ static int parse_disk(const struct cmd *cmd, char *s, struct boot_opts *o)
 	}
 	if (!*s)
 		return cmd_usage(cmd, "-d without a file name");
+	if (!strncmp(s, "vdpa:", 5)) {
+		d->ops = &vdpa_disk_ops;
+		s += 5;
+	}
 	d->path = s;
 	o->nr_disks++;
 	return 0;

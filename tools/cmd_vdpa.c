@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "tools/cmd.h"
+#include "tools/cmd_vdpa.h"
 #include "tools/vdpa_mgmt.h"
 #include "vdpa/hub.h"
 
@@ -34,6 +35,8 @@ static int cmd_vdpa_run(const struct cmd *cmd, int argc, char **argv)
 {
 	if (argc > 1 && !strcmp(argv[1], "hub"))
 		return run_hub(cmd, argc - 1, argv + 1);
+	if (argc > 1 && !strcmp(argv[1], "nbd"))
+		return vdpa_nbd(cmd, argc - 1, argv + 1);
 	return vdpa_mgmt_main(argc, argv);
 }
 
@@ -48,6 +51,7 @@ const struct cmd cmd_vdpa = {
 "       userkvm vdpa dev del DEV\n"
 "       userkvm vdpa [OPTION...] dev config show [DEV]\n"
 "       userkvm vdpa [OPTION...] dev vstats show DEV [qidx N]\n"
+"       userkvm vdpa nbd DEV --socket FILE [--readonly] [--threads N]\n"
 "       userkvm vdpa hub [--idle SECONDS]\n"
 "\n"
 "Manage vDPA devices as vdpa(8) of iproute2 does; words may be shortened. Devices\n"
@@ -59,6 +63,9 @@ const struct cmd cmd_vdpa = {
 "  -p, --pretty   in lines\n"
 "  -n             accepted, as there\n"
 "  -V, --Version  print the version\n"
+"\n"
+"nbd exports a block device as an NBD server on the Unix socket FILE, by nbdkit,\n"
+"until a signal ends it; 'userkvm boot -d vdpa:DEV' makes it a machine's disk.\n"
 "\n"
 "Exit status: 0, or 1 after a line on standard error; of the hub 125.\n",
 	.run = cmd_vdpa_run,

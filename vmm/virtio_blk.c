@@ -1,21 +1,16 @@
 // SPDX-License-Identifier: MIT
 /*
- * Block device: reads, writes, flush, discard and zeroing on a raw image.
+ * Block device: reads, writes, flush, discard and zeroing on a disk.
  * Requests are served in the device's thread, one after the other; each is
  * complete when its status is written. Source: VIRTIO 1.1 "Block Device".
  */
 #include "vmm/virtio_blk.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/fs.h>
 #include <linux/virtio_blk.h>
 #include <linux/virtio_ids.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/bits.h"
 #include "base/log.h"
@@ -50,33 +45,6 @@ static void blk_config_read(struct virtio_dev *d, u8 *config)
 	memcpy(config, &c, sizeof(c));
 }
 
-/* Transfer all of @iov at @off; the host may take it in parts. */
-static int transfer(int fd, const struct iovec *iov, unsigned nr, u64 off, bool is_write)
-{
-	for (unsigned i = 0; i < nr; i++) {
-		u8 *p = iov[i].iov_base;
-		size_t left = iov[i].iov_len;
-
-		while (left) {
-			ssize_t n = is_write ? pwrite(fd, p, left, (off_t)off)
-					     : pread(fd, p, left, (off_t)off);
-
-			if (n < 0 && errno == EINTR)
-				continue;
-			if (n < 0)
-				return -errno;
-			if (n == 0) {
-				/* The file shrank behind our back. */
-				return -EIO;
-			}
-			p += n;
-			left -= (size_t)n;
-			off += (u64)n;
-		}
-	}
-	return 0;
-}
-
 /* The data part of a chain: iovecs without the header's @skip and the status byte's @tail bytes. */
 static unsigned data_iov(struct iovec *iov, unsigned nr, u64 skip, u64 tail)
 {
@@ -109,29 +77,11 @@ static u8 blk_rw(struct virtio_blk *b, struct virtq_chain *c, u64 sector, bool i
 		return VIRTIO_BLK_S_IOERR;
 	nr = is_write ? data_iov(iov, c->nr_out, sizeof(struct virtio_blk_outhdr), 0) :
 			data_iov(iov, c->nr_in, 0, 1);
-	ret = transfer(b->fd, iov, nr, sector * SECTOR, is_write);
+	ret = b->ops->rw(b->disk, iov, nr, sector * SECTOR, is_write);
 	if (ret)
 		log_warn("disk %s: %s at sector %llu: %s", b->path, is_write ? "write" : "read",
 			 (unsigned long long)sector, strerror(-ret));
 	return ret ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK;
-}
-
-/* Zeroes where the host cannot punch holes. */
-static int write_zeroes(int fd, u64 off, u64 len)
-{
-	static const u8 zeroes[65536];
-
-	while (len) {
-		struct iovec iov = {.iov_base = (void *)zeroes,
-				    .iov_len = min(len, (u64)sizeof(zeroes))};
-		int ret = transfer(fd, &iov, 1, off, true);
-
-		if (ret)
-			return ret;
-		off += iov.iov_len;
-		len -= iov.iov_len;
-	}
-	return 0;
 }
 
 static u8 blk_discard(struct virtio_blk *b, const struct virtq_chain *c, bool zero)
@@ -157,12 +107,10 @@ static u8 blk_discard(struct virtio_blk *b, const struct virtq_chain *c, bool ze
 		bytes = (u64)seg.num_sectors * SECTOR;
 		if (!bytes)
 			continue;
-		if ((!zero || unmap) && b->can_punch &&
-		    !fallocate(b->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off,
-			       (off_t)bytes))
-			continue;
 		/* A discard is a hint; zeroes are not. */
-		if (zero && write_zeroes(b->fd, off, bytes))
+		if (!zero)
+			(void)b->ops->discard(b->disk, off, bytes);
+		else if (b->ops->zero(b->disk, off, bytes, unmap))
 			return VIRTIO_BLK_S_IOERR;
 	}
 	return VIRTIO_BLK_S_OK;
@@ -190,7 +138,7 @@ static u8 blk_request(struct virtio_blk *b, struct virtq_chain *c)
 	case VIRTIO_BLK_T_OUT:
 		return blk_rw(b, c, h.sector, true);
 	case VIRTIO_BLK_T_FLUSH:
-		return fdatasync(b->fd) ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK;
+		return b->ops->flush(b->disk) ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK;
 	case VIRTIO_BLK_T_GET_ID:
 		return blk_get_id(b, c);
 	case VIRTIO_BLK_T_DISCARD:
@@ -231,6 +179,36 @@ static void blk_notify(struct virtio_dev *d, unsigned q)
 	}
 }
 
+/* The disk's size changes in the midst of things; the driver hears of it. */
+static unsigned blk_poll_fill(struct virtio_dev *d, struct pollfd *fds, unsigned max, int *timeout_ms)
+{
+	struct virtio_blk *b = of_dev(d);
+
+	if (b->change_fd < 0)
+		return 0;
+	fds[0] = (struct pollfd){.fd = b->change_fd, .events = POLLIN};
+	return 1;
+}
+
+static void blk_poll_done(struct virtio_dev *d, const struct pollfd *fds, unsigned n, bool error)
+{
+	struct virtio_blk *b = of_dev(d);
+	u64 size;
+	int ret;
+
+	if (!n || error || !(fds[0].revents & POLLIN))
+		return;
+	ret = b->ops->changed(b->disk, &size);
+	if (ret) {
+		log_warn("disk %s: %s", b->path, strerror(-ret));
+		b->change_fd = -1;
+		return;
+	}
+	b->sectors = size / SECTOR;
+	if (virtio_running(d))
+		d->raise(d, -1);
+}
+
 static const struct virtio_ops blk_ops = {
 	.name = "blk",
 	.id = VIRTIO_ID_BLOCK,
@@ -240,60 +218,40 @@ static const struct virtio_ops blk_ops = {
 	.config_len = sizeof(struct virtio_blk_config),
 	.config_read = blk_config_read,
 	.notify = blk_notify,
+	.poll_fill = blk_poll_fill,
+	.poll_done = blk_poll_done,
 };
-
-static int blk_size(int fd, u64 *size, bool *regular)
-{
-	struct stat st;
-
-	if (fstat(fd, &st) < 0)
-		return -errno;
-	*regular = S_ISREG(st.st_mode);
-	if (S_ISBLK(st.st_mode))
-		return ioctl(fd, BLKGETSIZE64, size) < 0 ? -errno : 0;
-	if (!*regular)
-		return S_ISDIR(st.st_mode) ? -EISDIR : -ENOTBLK;
-	*size = (u64)st.st_size;
-	return 0;
-}
 
 int virtio_blk_init(struct virtio_blk *b, const struct vmm_mem *mem, const struct vmm_disk *disk,
 		    unsigned index, char err[256])
 {
-	u64 size;
+	struct vmm_disk_info info;
 	int ret;
 
 	memset(b, 0, sizeof(*b));
 	b->path = disk->path;
-	b->readonly = disk->readonly;
 	b->index = index;
-	b->fd = open(disk->path, (disk->readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC);
-	if (b->fd < 0) {
-		ret = -errno;
-		snprintf(err, 256, "disk %s: %s%s", disk->path, strerror(-ret),
-			 ret == -EACCES || ret == -EROFS ? " (read-only: add ',ro')" : "");
-		return ret;
-	}
-	ret = blk_size(b->fd, &size, &b->can_punch);
-	if (ret) {
-		snprintf(err, 256, "disk %s: %s", disk->path,
-			 ret == -ENOTBLK ? "neither a file nor a block device" : strerror(-ret));
-		goto fail;
-	}
-	b->sectors = size / SECTOR;
-	if (!b->sectors || size % SECTOR) {
+	b->ops = disk->ops ? disk->ops : &vmm_disk_file;
+	b->disk = b->ops->open(disk->path, disk->readonly, &info, err);
+	if (!b->disk)
+		return -errno;
+	b->readonly = disk->readonly || info.readonly;
+	b->change_fd = info.change_fd;
+	b->sectors = info.size / SECTOR;
+	if (!b->sectors || info.size % SECTOR) {
 		snprintf(err, 256, "disk %s: %llu bytes are no whole number of 512-byte sectors",
-			 disk->path, (unsigned long long)size);
+			 disk->path, (unsigned long long)info.size);
 		ret = -EINVAL;
 		goto fail;
 	}
 	b->vdev.ops = &blk_ops;
 	b->vdev.mem = mem;
-	b->vdev.features =
-		BIT(VIRTIO_BLK_F_SEG_MAX) | BIT(VIRTIO_BLK_F_BLK_SIZE) | BIT(VIRTIO_BLK_F_FLUSH);
+	b->vdev.features = BIT(VIRTIO_BLK_F_SEG_MAX) | BIT(VIRTIO_BLK_F_BLK_SIZE);
+	if (info.flush)
+		b->vdev.features |= BIT(VIRTIO_BLK_F_FLUSH);
 	if (b->readonly)
 		b->vdev.features |= BIT(VIRTIO_BLK_F_RO);
-	else
+	else if (info.discard)
 		b->vdev.features |= BIT(VIRTIO_BLK_F_DISCARD) | BIT(VIRTIO_BLK_F_WRITE_ZEROES);
 	ret = virtio_init(&b->vdev);
 	if (ret) {
@@ -302,14 +260,14 @@ int virtio_blk_init(struct virtio_blk *b, const struct vmm_mem *mem, const struc
 	}
 	return 0;
 fail:
-	close(b->fd);
-	b->fd = -1;
+	b->ops->close(b->disk);
+	b->disk = NULL;
 	return ret;
 }
 
 void virtio_blk_exit(struct virtio_blk *b)
 {
 	virtio_exit(&b->vdev);
-	close(b->fd);
-	b->fd = -1;
+	b->ops->close(b->disk);
+	b->disk = NULL;
 }

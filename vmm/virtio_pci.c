@@ -85,6 +85,8 @@ static void virtio_pci_raise(struct virtio_dev *vdev, int q)
 	struct virtio_pci *p = vdev->transport;
 	u16 vector = q < 0 ? p->config_vector : p->vector[q];
 
+	if (q < 0)
+		p->generation++;
 	if (pci_msix_enabled(&p->pci)) {
 		if (vector != NO_VECTOR)
 			pci_msix_fire(&p->pci, vector);

@@ -11,6 +11,7 @@
 
 #include <signal.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 #include "base/types.h"
 
@@ -31,9 +32,30 @@ struct vmm_blob {
 	size_t len;
 };
 
+struct vmm_disk_info {
+	u64 size;		/* bytes */
+	bool readonly, flush, discard;
+	int change_fd;		/* readable when the size may have changed, or -1 */
+};
+
+/* What a disk stands on. Each call may block; 0 or -errno. One call at a time. */
+struct vmm_disk_ops {
+	/* On failure NULL, errno, and one line in @err that names the disk and the cause. */
+	void *(*open)(const char *path, bool readonly, struct vmm_disk_info *info, char err[256]);
+	void (*close)(void *disk);
+	/* Offsets and lengths are in bytes, whole sectors, and within the disk. */
+	int (*rw)(void *disk, const struct iovec *iov, unsigned nr, u64 off, bool is_write);
+	int (*flush)(void *disk);
+	int (*discard)(void *disk, u64 off, u64 len);	/* a hint */
+	int (*zero)(void *disk, u64 off, u64 len, bool unmap);
+	/* Optional: change_fd became readable; the bytes that there are now. */
+	int (*changed)(void *disk, u64 *size);
+};
+
 struct vmm_disk {
 	const char *path;
 	bool readonly;
+	const struct vmm_disk_ops *ops;		/* NULL: a raw file or block device */
 };
 
 struct vmm_hostfwd {

@@ -4,7 +4,7 @@
  * of this program, the daemon is a process with the preload object, the driver
  * talks to the hub over its socket as any consumer does.
  *
- *   live SHIM DAEMON [-n ROUNDS] [TEST...]
+ *   live USERKVM SHIM DAEMON [-n ROUNDS] [TEST...]
  *
  * Each test ends with nothing left behind: no process, no device, no file.
  */
@@ -29,12 +29,12 @@
 #include "vdpa/hub.h"
 #include "vdpa/vdpa.h"
 #include "vdpa/vduse/vduse.h"
-#include "vdpa/virtio/blk.h"
+#include "vdpa/blk.h"
 #include "vdpa/virtio/session.h"
 
 #define DISK (64u << 20)
 
-static const char *shim, *daemon_path;
+static const char *userkvm, *shim, *daemon_path;
 static char dir[] = "/tmp/vdpa-live-XXXXXX";
 static unsigned rounds = 10;
 
@@ -80,7 +80,8 @@ static pid_t spawn(const char *preload, const char *const *argv)
 		return pid;
 	if (preload)
 		setenv("LD_PRELOAD", preload, 1);
-	/* Leaves when this program is killed. */
+	/* Standard output is for results. */
+	dup2(STDERR_FILENO, STDOUT_FILENO);
 	execvp(argv[0], (char *const *)(uintptr_t)argv);
 	_exit(127);
 }
@@ -99,7 +100,8 @@ static int reap(pid_t pid, u64 ms)
 	return -1;
 }
 
-static bool run(const char *a0, ...)
+/* The arguments end with NULL. True if it exits with 0 within @ms. */
+static bool run_for(u64 ms, const char *a0, ...)
 {
 	const char *argv[ARGS_MAX] = {a0};
 	va_list ap;
@@ -108,8 +110,10 @@ static bool run(const char *a0, ...)
 	for (unsigned i = 1; i < ARGS_MAX - 1 && argv[i - 1]; i++)
 		argv[i] = va_arg(ap, const char *);
 	va_end(ap);
-	return reap(spawn(NULL, argv), 30000) == 0;
+	return reap(spawn(NULL, argv), ms) == 0;
 }
+
+#define run(...) run_for(30000, __VA_ARGS__)
 
 struct qsd {
 	pid_t pid;
@@ -509,6 +513,84 @@ static bool t_resize(void)
 	return true;
 }
 
+static bool have(const char *program)
+{
+	char p[128];
+
+	snprintf(p, sizeof(p), "/usr/bin/%s", program);
+	return !access(p, X_OK);
+}
+
+/* The disk as an NBD export, used by clients that know nothing of us. */
+static bool t_export(void)
+{
+	const char *argv[] = {userkvm, "vdpa", "nbd", "d", "--socket", path("export.sock"), NULL};
+	char node[256], uri[256];
+	struct stat st;
+	struct qsd q;
+	pid_t pid;
+
+	if (!have("nbdkit") || !have("nbdinfo") || !have("nbdcopy") || !have("qemu-img")) {
+		snprintf(why, sizeof(why), "skipped: needs nbdkit, libnbd-bin, qemu-utils");
+		return true;
+	}
+	CHECK(make_file("disk", DISK));
+	snprintf(node, sizeof(node), "driver=file,filename=%s", path("disk"));
+	snprintf(uri, sizeof(uri), "nbd+unix:///?socket=%s", path("export.sock"));
+	CHECK(run("sh", "-c", "head -c 67108864 /dev/urandom >\"$1\"", "sh", path("random"), NULL));
+	qsd_start(&q, "d", node, true);
+	CHECK(!attach("d"));
+	pid = spawn(NULL, argv);
+	for (unsigned i = 0; i < 500 && stat(path("export.sock"), &st); i++)
+		usleep(10000);
+	CHECK(run("sh", "-c", "test \"$(nbdinfo --size \"$1\")\" = 67108864", "sh", uri, NULL));
+	CHECK(run("sh", "-c", "nbdinfo --can trim \"$1\" && nbdinfo --can zero \"$1\" && nbdinfo --can multi-conn \"$1\"",
+		  "sh", uri, NULL));
+	/* Four connections, 64 requests each. */
+	CHECK(run("nbdcopy", "--connections=4", "--requests=64", path("random"), uri, NULL));
+	CHECK(run("qemu-img", "compare", "-q", "-f", "raw", "-F", "raw", path("random"), uri, NULL));
+	CHECK(run("cmp", path("random"), path("disk"), NULL));
+	CHECK(run("nbdcopy", uri, path("back"), NULL));
+	CHECK(run("cmp", path("random"), path("back"), NULL));
+	/* Requests of odd sizes; zeroes and trims. */
+	CHECK(run("qemu-io", "-f", "raw", "-c", "write -P 7 1 1000", "-c", "read -P 7 1 1000", "-c", "write -z 1M 1M", "-c",
+		  "read -P 0 1M 1M", "-c", "discard 4M 1M", "-c", "flush", uri, NULL));
+	kill(pid, SIGTERM);
+	CHECK(reap(pid, 5000) >= 0);
+	CHECK(!vdpa_delete("d"));
+	CHECK(qsd_stop(&q));
+	return true;
+}
+
+/* A machine's disk: the guest reads what is in the file, and what it writes arrives there. */
+static bool t_boot(void)
+{
+	static const char run_in_guest[] =
+		"md5sum /dev/vda >/tmp/a; dd if=/dev/zero of=/dev/vda bs=64k count=16 2>/dev/null; "
+		"dd if=/dev/vda of=/dev/vda bs=1M skip=8 seek=16 count=4 conv=fsync 2>/dev/null; cat /tmp/a";
+	char kernel[256], node[256], cmd[1024];
+	struct qsd q;
+
+	snprintf(kernel, sizeof(kernel), "%s/.cache/userkvm/guest/current/vmlinuz", getenv("HOME") ? getenv("HOME") : "");
+	if (access(kernel, R_OK)) {
+		snprintf(why, sizeof(why), "skipped: scripts/fetch-guest has not been run");
+		return true;
+	}
+	CHECK(run("sh", "-c", "head -c 67108864 /dev/urandom >\"$1\"", "sh", path("disk"), NULL));
+	CHECK(run("sh", "-c", "md5sum <\"$1\" | cut -c1-32 >\"$2\"", "sh", path("disk"), path("sum"), NULL));
+	snprintf(node, sizeof(node), "driver=file,filename=%s", path("disk"));
+	qsd_start(&q, "d", node, true);
+	CHECK(!attach("d"));
+	snprintf(cmd, sizeof(cmd), "%s boot -m 256 --timeout 100 -d vdpa:d --run '%s' >%s/out", userkvm, run_in_guest, dir);
+	CHECK(run_for(120000, "sh", "-c", cmd, NULL));
+	CHECK(run("sh", "-c", "grep -q \"$(cat \"$1\")\" \"$2\"", "sh", path("sum"), path("out"), NULL));
+	CHECK(run("sh", "-c", "head -c 1048576 \"$1\" | cmp -n 1048576 - /dev/zero", "sh", path("disk"), NULL));
+	CHECK(run("cmp", "-n", "4194304", "-i", "8388608:16777216", path("disk"), path("disk"), NULL));
+	CHECK(!vdpa_delete("d"));
+	CHECK(qsd_stop(&q));
+	return true;
+}
+
 /* G.A 18, in small: two daemons, attach and detach under load of the other. */
 static bool t_two(void)
 {
@@ -560,6 +642,8 @@ static const struct {
 	{"kill", "G.A 11: kill -9 under verify load", t_kill},
 	{"stopped", "G.A 12: SIGSTOP", t_stopped},
 	{"two", "G.A 18: attach and detach beside load", t_two},
+	{"export", "NBD export: nbdinfo, nbdcopy, qemu-img, qemu-io", t_export},
+	{"boot", "userkvm boot -d vdpa:NAME", t_boot},
 	{"resize", "G.A 20: block_resize", t_resize},
 };
 
@@ -584,19 +668,20 @@ int main(int argc, char **argv)
 {
 	unsigned n = 0, failed = 0;
 	pthread_t hub;
-	int from = 3;
+	int from = 4;
 
-	if (argc < 3) {
-		fprintf(stderr, "usage: %s SHIM DAEMON [-n ROUNDS] [TEST...]\n", argv[0]);
+	if (argc < 4) {
+		fprintf(stderr, "usage: %s USERKVM SHIM DAEMON [-n ROUNDS] [TEST...]\n", argv[0]);
 		return 2;
 	}
-	shim = realpath(argv[1], NULL);
-	daemon_path = argv[2];
-	if (argc > 4 && !strcmp(argv[3], "-n")) {
-		rounds = (unsigned)atoi(argv[4]);
-		from = 5;
+	userkvm = realpath(argv[1], NULL);
+	shim = realpath(argv[2], NULL);
+	daemon_path = argv[3];
+	if (argc > 5 && !strcmp(argv[4], "-n")) {
+		rounds = (unsigned)atoi(argv[5]);
+		from = 6;
 	}
-	if (!shim || !mkdtemp(dir))
+	if (!userkvm || !shim || !mkdtemp(dir))
 		return 1;
 	if (access(daemon_path, X_OK)) {
 		printf("1..0 # SKIP no %s\n", daemon_path);

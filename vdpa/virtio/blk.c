@@ -4,7 +4,7 @@
  * piece of coherent memory, one a slot; data is in bounce memory, one range.
  * Copies are made without the queue's lock.
  */
-#include "vdpa/virtio/blk.h"
+#include "vdpa/blk.h"
 
 #include <errno.h>
 #include <linux/virtio_blk.h>
@@ -169,6 +169,16 @@ fail:
 		 ret == -EPROTO ? "the device refuses this driver" : strerror(-ret));
 	vblk_close(b);
 	errno = -ret;
+	return NULL;
+}
+
+struct vblk *vblk_open_device(const char *name, const struct vblk_cfg *cfg, char err[256])
+{
+	struct vdpa_session *s = vdpa_session_remote();
+
+	if (s)
+		return vblk_open(s, name, cfg, err);
+	snprintf(err, 256, "vdpa device %s: no hub: %s", name, strerror(errno));
 	return NULL;
 }
 

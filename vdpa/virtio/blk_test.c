@@ -22,7 +22,7 @@
 #include "base/log.h"
 #include "vdpa/vdpa.h"
 #include "vdpa/vduse/test_daemon.h"
-#include "vdpa/virtio/blk.h"
+#include "vdpa/blk.h"
 #include "vdpa/virtio/dma.h"
 #include "vdpa/virtio/session.h"
 

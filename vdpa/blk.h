@@ -8,8 +8,8 @@
  * daemon dies stays in the ring for the next daemon; it fails only when the
  * device goes or breaks the rules of the ring.
  */
-#ifndef VDPA_VIRTIO_BLK_H
-#define VDPA_VIRTIO_BLK_H
+#ifndef VDPA_BLK_H
+#define VDPA_BLK_H
 
 #include <sys/uio.h>
 
@@ -59,6 +59,8 @@ struct vblk_req {
 
 /* The session becomes the driver's, in failure too. NULL, errno and a line in @err. */
 struct vblk *vblk_open(struct vdpa_session *s, const char *name, const struct vblk_cfg *cfg, char err[256]);
+/* The device of that name, over the hub's socket. NULL, errno and a line in @err. */
+struct vblk *vblk_open_device(const char *name, const struct vblk_cfg *cfg, char err[256]);
 /* Requests in flight end with -ENODEV. */
 void vblk_close(struct vblk *b);
 void vblk_info(struct vblk *b, struct vblk_info *i);

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: MIT
+/* `userkvm vdpa nbd`: export a vDPA block device as an NBD server, which is nbdkit with our plugin. */
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/types.h"
+#include "tools/cmd.h"
+#include "tools/cmd_vdpa.h"
+
+#define PLUGIN "nbdkit-userkvm-plugin.so"
+
+/* In the build tree beside this program, installed in the library folder. */
+static int find_plugin(char out[PATH_MAX])
+{
+	static const char *const places[] = { PLUGIN, "../" USERKVM_LIBDIR "/" PLUGIN };
+	char self[PATH_MAX], path[PATH_MAX + 64];
+	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+
+	if (n < 0)
+		return -errno;
+	self[n] = 0;
+	*(strrchr(self, '/') + 1) = 0;
+	for (unsigned i = 0; i < ARRAY_SIZE(places); i++) {
+		snprintf(path, sizeof(path), "%s%s", self, places[i]);
+		if (realpath(path, out))
+			return 0;
+	}
+	return -ENOENT;
+}
+
+int vdpa_nbd(const struct cmd *cmd, int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "socket", required_argument, NULL, 's' },
+		{ "readonly", no_argument, NULL, 'r' },
+		{ "threads", required_argument, NULL, 't' },
+		{ 0 },
+	};
+	const char *socket = NULL, *threads = "16", *nbdkit[20];
+	char plugin[PATH_MAX], device[300];
+	bool readonly = false;
+	unsigned n = 0;
+	int c;
+
+	optind = 1;
+	while ((c = getopt_long(argc, argv, "s:rt:", options, NULL)) != -1) {
+		switch (c) {
+		case 's':
+			socket = optarg;
+			break;
+		case 'r':
+			readonly = true;
+			break;
+		case 't':
+			threads = optarg;
+			break;
+		default:
+			return cmd_usage(cmd, "nbd: bad option");
+		}
+	}
+	if (argc - optind != 1)
+		return cmd_usage(cmd, "nbd: one device name is needed");
+	if (!socket)
+		return cmd_usage(cmd, "nbd: --socket FILE is missing");
+	if (find_plugin(plugin)) {
+		fprintf(stderr, "userkvm vdpa nbd: no %s: build with nbdkit-plugin-dev installed\n", PLUGIN);
+		return EXIT_ERROR;
+	}
+	snprintf(device, sizeof(device), "device=%s", argv[optind]);
+	nbdkit[n++] = "nbdkit";
+	nbdkit[n++] = "-f";
+	nbdkit[n++] = "-U";
+	nbdkit[n++] = socket;
+	nbdkit[n++] = "-t";
+	nbdkit[n++] = threads;
+	if (readonly)
+		nbdkit[n++] = "-r";
+	/* Requests that are no whole sectors are read, changed and written. */
+	nbdkit[n++] = "--filter=blocksize";
+	nbdkit[n++] = plugin;
+	nbdkit[n++] = device;
+	nbdkit[n] = NULL;
+	execvp(nbdkit[0], (char *const *)(uintptr_t)nbdkit);
+	fprintf(stderr, "userkvm vdpa nbd: nbdkit: %s%s\n", strerror(errno),
+		errno == ENOENT ? " (Debian package nbdkit)" : "");
+	return EXIT_ERROR;
+}
