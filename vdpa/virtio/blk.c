@@ -92,7 +92,8 @@ static int read_config(struct vblk *b, struct vblk_info *i)
 	b->max_discard = max(c.max_discard_sectors, 1u);
 	b->max_zeroes = max(c.max_write_zeroes_sectors, 1u);
 	pieces = vdev_has(v, VIRTIO_BLK_F_SEG_MAX) ? max(min(c.seg_max, MAX_PIECES), 1u) : 1;
-	b->size_max = vdev_has(v, VIRTIO_BLK_F_SIZE_MAX) ? max(c.size_max, SECTOR) : UINT32_MAX;
+	/* Daemons are seen that offer the limit and leave it 0. */
+	b->size_max = vdev_has(v, VIRTIO_BLK_F_SIZE_MAX) && c.size_max ? max(c.size_max, SECTOR) : UINT32_MAX;
 	i->max_request = (u32)min((u64)MAX_DATA, (u64)b->size_max * pieces) & ~(SECTOR - 1);
 	return 0;
 }
