@@ -25,8 +25,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "base/log.h"
-#include "vdpa/hub.h"
+#include "tests/vdpa/daemon.h"
 #include "vdpa/vdpa.h"
 #include "vdpa/vduse/vduse.h"
 #include "vdpa/blk.h"
@@ -34,8 +33,6 @@
 
 #define DISK (64u << 20)
 
-static const char *userkvm, *shim, *daemon_path;
-static char dir[] = "/tmp/vdpa-live-XXXXXX";
 static unsigned rounds = 10;
 
 /* ---- Reporting ---- */
@@ -50,129 +47,6 @@ static char why[512];
 		} \
 	} while (0)
 
-static u64 now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (u64)t.tv_sec * 1000 + (u64)t.tv_nsec / 1000000;
-}
-
-static const char *path(const char *name)
-{
-	static char bufs[8][128];
-	static unsigned n;
-	char *b = bufs[n++ % 8];
-
-	snprintf(b, sizeof(bufs[0]), "%s/%s", dir, name);
-	return b;
-}
-
-/* ---- Processes ---- */
-
-#define ARGS_MAX 24
-
-static pid_t spawn(const char *preload, const char *const *argv)
-{
-	pid_t pid = fork();
-
-	if (pid)
-		return pid;
-	if (preload)
-		setenv("LD_PRELOAD", preload, 1);
-	/* Standard output is for results. */
-	dup2(STDERR_FILENO, STDOUT_FILENO);
-	execvp(argv[0], (char *const *)(uintptr_t)argv);
-	_exit(127);
-}
-
-/* Exit status of @pid within @ms, or -1. */
-static int reap(pid_t pid, u64 ms)
-{
-	u64 end = now_ms() + ms;
-	int status;
-
-	while (now_ms() < end) {
-		if (waitpid(pid, &status, WNOHANG) == pid)
-			return status;
-		usleep(5000);
-	}
-	return -1;
-}
-
-/* The arguments end with NULL. True if it exits with 0 within @ms. */
-static bool run_for(u64 ms, const char *a0, ...)
-{
-	const char *argv[ARGS_MAX] = {a0};
-	va_list ap;
-
-	va_start(ap, a0);
-	for (unsigned i = 1; i < ARGS_MAX - 1 && argv[i - 1]; i++)
-		argv[i] = va_arg(ap, const char *);
-	va_end(ap);
-	return reap(spawn(NULL, argv), ms) == 0;
-}
-
-#define run(...) run_for(30000, __VA_ARGS__)
-
-struct qsd {
-	pid_t pid;
-	char blockdev[256], export[256], sock[160];
-};
-
-/* The well-known command line: 16 queues of 128 entries. */
-static void qsd_start(struct qsd *q, const char *name, const char *blockdev, bool writable)
-{
-	const char *argv[ARGS_MAX];
-	unsigned n = 0;
-
-	snprintf(q->blockdev, sizeof(q->blockdev), "%s,node-name=disk0", blockdev);
-	snprintf(q->export, sizeof(q->export),
-		 "type=vduse-blk,id=%s,node-name=disk0,name=%s,num-queues=16,queue-size=128,writable=%s", name, name,
-		 writable ? "on" : "off");
-	snprintf(q->sock, sizeof(q->sock), "socket,id=qmp,path=%s/%s.qmp,server=on,wait=off", dir, name);
-	argv[n++] = daemon_path;
-	argv[n++] = "--chardev";
-	argv[n++] = q->sock;
-	argv[n++] = "--monitor";
-	argv[n++] = "chardev=qmp";
-	argv[n++] = "--blockdev";
-	argv[n++] = q->blockdev;
-	argv[n++] = "--export";
-	argv[n++] = q->export;
-	argv[n] = NULL;
-	q->pid = spawn(shim, argv);
-}
-
-static bool qsd_stop(struct qsd *q)
-{
-	int status;
-
-	kill(q->pid, SIGTERM);
-	status = reap(q->pid, 10000);
-	if (status < 0) {
-		kill(q->pid, SIGKILL);
-		reap(q->pid, 1000);
-	}
-	return status == 0;
-}
-
-static int attach(const char *name)
-{
-	struct vdpa_mgmtdev *m = vdpa_mgmtdev_find(NULL, "vduse");
-	const struct vdpa_dev_attrs none = { 0 };
-	u64 end = now_ms() + 10000;
-	int ret;
-
-	/* Once the daemon has set its queues up. */
-	do {
-		ret = m->dev_add(m, name, &none);
-		if (ret == -EINVAL)
-			usleep(10000);
-	} while (ret == -EINVAL && now_ms() < end);
-	return ret;
-}
-
 static struct vblk *open_blk(const char *name, const struct vblk_cfg *cfg)
 {
 	struct vdpa_session *s = vdpa_session_remote();
@@ -183,6 +57,8 @@ static struct vblk *open_blk(const char *name, const struct vblk_cfg *cfg)
 	}
 	return vblk_open(s, name, cfg, why);
 }
+
+#define run(...) run_for(30000, __VA_ARGS__)
 
 static bool make_file(const char *name, u64 size)
 {
@@ -468,7 +344,7 @@ static bool qmp(const char *name, const char *command)
 	ssize_t n;
 	bool ok;
 
-	snprintf(a.sun_path, sizeof(a.sun_path), "%s/%s.qmp", dir, name);
+	snprintf(a.sun_path, sizeof(a.sun_path), "%s/%s.qmp", live.dir, name);
 	if (connect(s, (struct sockaddr *)&a, sizeof(a)) < 0)
 		return false;
 	n = read(s, buf, sizeof(buf));	/* greeting */
@@ -524,7 +400,7 @@ static bool have(const char *program)
 /* The disk as an NBD export, used by clients that know nothing of us. */
 static bool t_export(void)
 {
-	const char *argv[] = {userkvm, "vdpa", "nbd", "d", "--socket", path("export.sock"), NULL};
+	const char *argv[] = {live.userkvm, "vdpa", "nbd", "d", "--socket", path("export.sock"), NULL};
 	char node[256], uri[256];
 	struct stat st;
 	struct qsd q;
@@ -581,7 +457,7 @@ static bool t_boot(void)
 	snprintf(node, sizeof(node), "driver=file,filename=%s", path("disk"));
 	qsd_start(&q, "d", node, true);
 	CHECK(!attach("d"));
-	snprintf(cmd, sizeof(cmd), "%s boot -m 256 --timeout 100 -d vdpa:d --run '%s' >%s/out", userkvm, run_in_guest, dir);
+	snprintf(cmd, sizeof(cmd), "%s boot -m 256 --timeout 100 -d vdpa:d --run '%s' >%s/out", live.userkvm, run_in_guest, live.dir);
 	CHECK(run_for(120000, "sh", "-c", cmd, NULL));
 	CHECK(run("sh", "-c", "grep -q \"$(cat \"$1\")\" \"$2\"", "sh", path("sum"), path("out"), NULL));
 	CHECK(run("sh", "-c", "head -c 1048576 \"$1\" | cmp -n 1048576 - /dev/zero", "sh", path("disk"), NULL));
@@ -647,15 +523,6 @@ static const struct {
 	{"resize", "G.A 20: block_resize", t_resize},
 };
 
-static void *hub_thread(void *arg)
-{
-	const struct vdpa_hub_opts o = { 0 };
-
-	if (vdpa_hub_main(&o))
-		exit(1);
-	return NULL;
-}
-
 static bool wanted(int argc, char **argv, int from, const char *name)
 {
 	for (int i = from; i < argc; i++)
@@ -667,33 +534,22 @@ static bool wanted(int argc, char **argv, int from, const char *name)
 int main(int argc, char **argv)
 {
 	unsigned n = 0, failed = 0;
-	pthread_t hub;
 	int from = 4;
 
 	if (argc < 4) {
 		fprintf(stderr, "usage: %s USERKVM SHIM DAEMON [-n ROUNDS] [TEST...]\n", argv[0]);
 		return 2;
 	}
-	userkvm = realpath(argv[1], NULL);
-	shim = realpath(argv[2], NULL);
-	daemon_path = argv[3];
 	if (argc > 5 && !strcmp(argv[4], "-n")) {
 		rounds = (unsigned)atoi(argv[5]);
 		from = 6;
 	}
-	if (!userkvm || !shim || !mkdtemp(dir))
-		return 1;
-	if (access(daemon_path, X_OK)) {
-		printf("1..0 # SKIP no %s\n", daemon_path);
+	if (access(argv[3], X_OK)) {
+		printf("1..0 # SKIP no %s\n", argv[3]);
 		return 0;
 	}
-	setenv("XDG_RUNTIME_DIR", dir, 1);
-	setenv("TMPDIR", dir, 1);
-	log_set_level(LOG_ERROR);
-	if (pthread_create(&hub, NULL, hub_thread, NULL))
+	if (!live_begin(argv[1], argv[2], argv[3]))
 		return 1;
-	while (!vdpa_mgmtdev_find(NULL, "vduse"))
-		usleep(1000);
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	for (unsigned i = 0; i < ARRAY_SIZE(tests); i++) {
 		u64 start = now_ms();
@@ -713,6 +569,6 @@ int main(int argc, char **argv)
 	}
 	printf("1..%u\n", n);
 	if (!failed)
-		run("rm", "-rf", dir, NULL);
+		live_end();
 	return failed ? 1 : 0;
 }
