@@ -56,9 +56,24 @@ void td_create(struct test_daemon *t, const char *name, unsigned queues, u16 dep
 	t->depth = depth;
 	t->size = size;
 	t->disk = calloc(1, max(size, (u64)1));
+	pthread_mutex_init(&t->disk_lock, NULL);
 	t->sock = -1;
 	ret = vduse_control_ioctl(&t->ctl, VDUSE_CREATE_DEV, &arg, sizeof(arg));
 	BUG_ON(ret || !t->disk);
+}
+
+void td_peek(struct test_daemon *t, u64 off, void *buf, size_t len)
+{
+	pthread_mutex_lock(&t->disk_lock);
+	memcpy(buf, t->disk + off, len);
+	pthread_mutex_unlock(&t->disk_lock);
+}
+
+void td_fill(struct test_daemon *t, u64 off, u8 byte, size_t len)
+{
+	pthread_mutex_lock(&t->disk_lock);
+	memset(t->disk + off, byte, len);
+	pthread_mutex_unlock(&t->disk_lock);
 }
 
 static u8 *translate(struct test_daemon *t, u64 iova, u64 len)
@@ -254,6 +269,7 @@ static void serve(struct test_daemon *t, u32 n)
 		struct vring_desc chain[128], *table = (void *)q->desc;
 		u16 head, avail = ld16(q->avail + 2);
 		unsigned len = 0;
+		u32 written;
 
 		if (avail == q->last_avail) {
 			/* Ask to be kicked for the next one, then look again. */
@@ -276,7 +292,10 @@ static void serve(struct test_daemon *t, u32 n)
 		}
 		while ((chain[len++].flags & VRING_DESC_F_NEXT) && len < ARRAY_SIZE(chain))
 			chain[len] = table[chain[len - 1].next];
-		finish(t, q, head, execute(t, chain, len));
+		pthread_mutex_lock(&t->disk_lock);
+		written = execute(t, chain, len);
+		pthread_mutex_unlock(&t->disk_lock);
+		finish(t, q, head, written);
 		any = true;
 	}
 	if (any)
@@ -392,6 +411,7 @@ void td_destroy(struct test_daemon *t)
 	memcpy(name, t->name, sizeof(t->name));
 	BUG_ON(vduse_control_ioctl(&t->ctl, VDUSE_DESTROY_DEV, name, sizeof(name)));
 	free(t->disk);
+	pthread_mutex_destroy(&t->disk_lock);
 }
 
 int td_attach(const char *name)

@@ -41,6 +41,7 @@ struct test_daemon {
 	struct vduse_dev *d;
 	int sock, stop_fd;
 	pthread_t thread;
+	pthread_mutex_t disk_lock;	/* a queue orders its two sides, but no race detector sees that */
 	u8 *disk;
 	u64 size;
 	unsigned queues;
@@ -66,6 +67,10 @@ void td_start(struct test_daemon *t);
 void td_kill(struct test_daemon *t);
 /* Kill and destroy; the device is not on the bus any more. */
 void td_destroy(struct test_daemon *t);
+
+/* Look at the disk, fill a part of it. */
+void td_peek(struct test_daemon *t, u64 off, void *buf, size_t len);
+void td_fill(struct test_daemon *t, u64 off, u8 byte, size_t len);
 
 /* An ioctl with a struct argument, no descriptors. */
 long td_ioctl(struct test_daemon *t, u32 nr, void *arg, size_t len);

@@ -125,27 +125,29 @@ static void whole_disk(void **state)
 static void other_requests(void **state)
 {
 	const struct vblk_cfg cfg = { 0 };
-	u8 buf[8192], id[VBLK_ID_LEN];
+	u8 buf[8192], disk[2048], id[VBLK_ID_LEN];
 	struct iovec iov[3] = {{buf, 512}, {buf + 600, 1024}, {buf + 4000, 512}};
 	struct vblk_req r = {.op = VBLK_WRITE, .len = 2048, .iov = iov, .nr_iov = 3};
 
 	up(1, 128, 0, &cfg);
 	pattern(buf, sizeof(buf), 1);
 	assert_int_equal(vblk_do(blk, 0, &r), 0);
-	assert_memory_equal(td.disk, buf, 512);
-	assert_memory_equal(td.disk + 512, buf + 600, 1024);
-	assert_memory_equal(td.disk + 1536, buf + 4000, 512);
+	td_peek(&td, 0, disk, 2048);
+	assert_memory_equal(disk, buf, 512);
+	assert_memory_equal(disk + 512, buf + 600, 1024);
+	assert_memory_equal(disk + 1536, buf + 4000, 512);
 	assert_int_equal(vblk_io(blk, 0, VBLK_GET_ID, id, 0, sizeof(id), 0), 0);
 	assert_string_equal(id, "test-daemon-serial");
 	/* Longer than the device takes at once. */
-	memset(td.disk, 0xaa, DISK);
+	td_fill(&td, 0, 0xaa, DISK);
 	assert_int_equal(vblk_io(blk, 0, VBLK_WRITE_ZEROES, NULL, 4096, 1 << 20, VBLK_UNMAP), 0);
-	assert_int_equal(td.disk[4095], 0xaa);
-	assert_int_equal(td.disk[4096], 0);
-	assert_int_equal(td.disk[4095 + (1 << 20)], 0);
-	assert_int_equal(td.disk[4096 + (1 << 20)], 0xaa);
+	td_peek(&td, 4095, disk, 2);
+	assert_memory_equal(disk, "\xaa", 2);
+	td_peek(&td, 4095 + (1 << 20), disk, 2);
+	assert_memory_equal(disk, "\0\xaa", 2);
 	assert_int_equal(vblk_io(blk, 0, VBLK_DISCARD, NULL, 0, 4096, 0), 0);
-	assert_int_equal(td.disk[0], 0);
+	td_peek(&td, 0, disk, 1);
+	assert_int_equal(disk[0], 0);
 	assert_int_equal(vblk_io(blk, 0, VBLK_FLUSH, NULL, 0, 0, 0), 0);
 	assert_int_equal(vblk_io(blk, 0, VBLK_READ, buf, 1, 512, 0), -EINVAL);
 	assert_int_equal(vblk_io(blk, 0, VBLK_READ, buf, 0, 511, 0), -EINVAL);

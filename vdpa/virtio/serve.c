@@ -4,9 +4,9 @@
  * time and carries its operations out. A parent without memory of its own gets
  * a domain here, mapped as a whole.
  *
- * Locks, outermost first: the device's binding, bond_lock (driver_data), a
- * session's own, which is kept over its operations so that removal waits for one
- * that runs, the device's.
+ * Locks, outermost first: the device's binding; a session's own, which is kept
+ * over its operations so that removal waits for one that runs; the device's.
+ * bond_lock (driver_data, references to sessions) is taken last and alone.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -31,7 +31,9 @@ struct chunk {
 };
 
 struct vdpa_virtio_conn {
+	unsigned refs;
 	pthread_mutex_t lock;		/* one operation at a time; removal too */
+	bool opening;
 	struct vdpa_device *dev;	/* with a reference; NULL: not opened, or gone */
 	bool gone;			/* the bus took it */
 	u32 nvqs;
@@ -187,33 +189,52 @@ static int probe(struct vdpa_device *d)
 	return 0;
 }
 
+static void conn_put(struct vdpa_virtio_conn *c)
+{
+	bool last;
+
+	pthread_mutex_lock(&bond_lock);
+	last = !--c->refs;
+	pthread_mutex_unlock(&bond_lock);
+	if (!last)
+		return;
+	for (u32 i = 0; c->call && i < c->nvqs; i++)
+		put_fd(&c->call[i]);
+	put_fd(&c->config);
+	free(c->call);
+	pthread_mutex_destroy(&c->lock);
+	free(c);
+}
+
 static void remove_dev(struct vdpa_device *d)
 {
 	struct vdpa_virtio_conn *c;
+	bool had;
 
 	pthread_mutex_lock(&bond_lock);
 	c = d->driver_data;
 	d->driver_data = &leaving;	/* until the bus has written down that we let go */
-	if (!c) {
-		pthread_mutex_unlock(&bond_lock);
-		return;
-	}
-	pthread_mutex_lock(&c->lock);
+	if (c)
+		c->refs++;
 	pthread_mutex_unlock(&bond_lock);
-	if (!c->dev) {
-		/* It is letting go by itself. */
-		pthread_mutex_unlock(&c->lock);
+	if (!c)
 		return;
-	}
-	quiesce(c, d);
-	c->gone = true;
+	pthread_mutex_lock(&c->lock);
+	/* Not there: it is only about to open, or letting go by itself. */
+	had = c->dev;
 	c->dev = NULL;
-	/* Whoever waits for the device shall look. */
-	raise_fd(&c->config);
-	for (u32 i = 0; i < c->nvqs; i++)
-		raise_fd(&c->call[i]);
+	c->gone = true;
+	if (had) {
+		quiesce(c, d);
+		/* Whoever waits for the device shall look. */
+		raise_fd(&c->config);
+		for (u32 i = 0; i < c->nvqs; i++)
+			raise_fd(&c->call[i]);
+	}
 	pthread_mutex_unlock(&c->lock);
-	vdpa_put(d);	/* the session's */
+	if (had)
+		vdpa_put(d);	/* the session's */
+	conn_put(c);
 }
 
 static struct vdpa_driver driver = {
@@ -238,6 +259,7 @@ struct vdpa_virtio_conn *vdpa_virtio_conn_new(void)
 
 	if (c) {
 		pthread_mutex_init(&c->lock, NULL);
+		c->refs = 1;
 		c->config.fd = -1;
 		list_init(&c->chunks);
 	}
@@ -272,37 +294,20 @@ static void unbond(struct vdpa_virtio_conn *c, struct vdpa_device *d)
 	pthread_mutex_unlock(&bond_lock);
 }
 
-static int op_open(struct vdpa_virtio_conn *c, const struct vdpa_virtio_req *q, struct vdpa_virtio_rep *r)
+/* The device is ours: memory, and what the driver has to know. c->lock held. */
+static int set_up(struct vdpa_virtio_conn *c, struct vdpa_device *d, struct vdpa_virtio_rep *r)
 {
-	char name[VDPA_VIRTIO_DATA + 1];
 	struct vdpa_dma_info dma;
-	struct vdpa_device *d;
 	int ret, page;
 
-	if (c->dev)
-		return -EBUSY;
-	if (c->gone)
-		return -ENODEV;
-	memcpy(name, q->data, VDPA_VIRTIO_DATA);
-	name[VDPA_VIRTIO_DATA] = '\0';
-	d = vdpa_find(name);
-	if (!d)
-		return -ENODEV;
 	c->call = calloc(max(d->nvqs, 1u), sizeof(*c->call));
-	if (!c->call) {
-		ret = -ENOMEM;
-		goto put;
-	}
+	if (!c->call)
+		return -ENOMEM;
 	c->nvqs = d->nvqs;
 	for (u32 i = 0; i < d->nvqs; i++)
 		c->call[i].fd = -1;
-	ret = bond(c, d);
-	if (ret)
-		goto free_call;
 	pthread_mutex_lock(&d->lock);
-	ret = d->ops->dma ? 0 : own_domain_init(c, d);
-	if (!ret && d->ops->dma)
-		ret = d->ops->dma->info(d, &dma);
+	ret = d->ops->dma ? d->ops->dma->info(d, &dma) : own_domain_init(c, d);
 	if (!ret) {
 		page = d->ops->get_page ? d->ops->get_page(d) : -1;
 		r->fds[0] = fcntl(c->own_domain ? c->domain.fd : dma.fd, F_DUPFD_CLOEXEC, 0);
@@ -315,16 +320,53 @@ static int op_open(struct vdpa_virtio_conn *c, const struct vdpa_virtio_req *q, 
 		r->v[5] = d->ops->get_config_size(d);
 	}
 	pthread_mutex_unlock(&d->lock);
-	if (!ret) {
-		c->dev = d;
-		return 0;
+	if (ret) {
+		free(c->call);
+		c->call = NULL;
 	}
-	unbond(c, d);
-free_call:
-	free(c->call);
-	c->call = NULL;
-put:
-	vdpa_put(d);
+	return ret;
+}
+
+/* One call at a time gets in; then the same, with the device's name. */
+static int begin_open(struct vdpa_virtio_conn *c)
+{
+	int ret = 0;
+
+	pthread_mutex_lock(&c->lock);
+	if (c->dev || c->opening)
+		ret = -EBUSY;
+	else if (c->gone)
+		ret = -ENODEV;
+	else
+		c->opening = true;
+	pthread_mutex_unlock(&c->lock);
+	return ret;
+}
+
+/* No lock held. */
+static int op_open(struct vdpa_virtio_conn *c, const struct vdpa_virtio_req *q, struct vdpa_virtio_rep *r)
+{
+	char name[VDPA_VIRTIO_DATA + 1];
+	struct vdpa_device *d;
+	int ret = begin_open(c);
+
+	if (ret)
+		return ret;
+	memcpy(name, q->data, VDPA_VIRTIO_DATA);
+	name[VDPA_VIRTIO_DATA] = '\0';
+	d = vdpa_find(name);
+	ret = d ? bond(c, d) : -ENODEV;
+	pthread_mutex_lock(&c->lock);
+	if (!ret)
+		ret = c->gone ? -ENODEV : set_up(c, d, r);
+	if (!ret)
+		c->dev = d;
+	c->opening = false;
+	pthread_mutex_unlock(&c->lock);
+	if (ret && d) {
+		unbond(c, d);
+		vdpa_put(d);
+	}
 	return ret;
 }
 
@@ -463,8 +505,6 @@ static int serve(struct vdpa_virtio_conn *c, const struct vdpa_virtio_req *q, in
 	struct vdpa_device *d = c->dev;
 	int ret;
 
-	if (q->op == VDPA_VIRTIO_OPEN)
-		return op_open(c, q, r);
 	if (!d)
 		return c->gone ? -ENODEV : -EBADFD;
 	if (q->op >= VDPA_VIRTIO_VQ_SETUP && q->op <= VDPA_VIRTIO_VQ_KICK && q->vq >= d->nvqs)
@@ -515,7 +555,6 @@ static void let_go(struct vdpa_virtio_conn *c)
 	if (!d)
 		return;
 	unbond(c, d);
-	/* A removal that found us before that has our lock still. */
 	pthread_mutex_lock(&c->lock);
 	c->gone = true;
 	pthread_mutex_unlock(&c->lock);
@@ -532,6 +571,8 @@ int vdpa_virtio_serve(struct vdpa_virtio_conn *c, const struct vdpa_virtio_req *
 		let_go(c);
 		return 0;
 	}
+	if (q->op == VDPA_VIRTIO_OPEN)
+		return op_open(c, q, r);
 	pthread_mutex_lock(&c->lock);
 	ret = serve(c, q, fd, r);
 	pthread_mutex_unlock(&c->lock);
@@ -541,10 +582,5 @@ int vdpa_virtio_serve(struct vdpa_virtio_conn *c, const struct vdpa_virtio_req *
 void vdpa_virtio_conn_free(struct vdpa_virtio_conn *c)
 {
 	let_go(c);
-	for (u32 i = 0; c->call && i < c->nvqs; i++)
-		put_fd(&c->call[i]);
-	put_fd(&c->config);
-	free(c->call);
-	pthread_mutex_destroy(&c->lock);
-	free(c);
+	conn_put(c);
 }
