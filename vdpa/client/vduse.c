@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -327,6 +328,41 @@ static long dev_ioctl(struct vfs_file *f, u32 req, unsigned long arg)
 	}
 }
 
+/* ---- Messages ---- */
+
+/*
+ * As the kernel's: room for a whole request or nothing, and one that cannot be
+ * copied stays. A read that goes past us (io_uring) is the socket's own.
+ */
+static ssize_t dev_read(struct vfs_file *f, void *buf, size_t len)
+{
+	struct vduse_dev_request req;
+	ssize_t n;
+
+	if (len < sizeof(req))
+		return -EINVAL;
+	do {
+		/* Waits, unless the descriptor is non-blocking, and finds out whether @buf can be written. */
+		n = recv(f->fd, buf, sizeof(req), MSG_PEEK);
+		if (n <= 0)
+			return n < 0 ? -errno : 0;
+		n = recv(f->fd, &req, sizeof(req), MSG_DONTWAIT);
+	} while (n < 0 && errno == EAGAIN);	/* another thread was faster */
+	if (n <= 0)
+		return n < 0 ? -errno : 0;
+	return vfs_user_write((unsigned long)buf, &req, (size_t)n) ? -EFAULT : n;
+}
+
+static ssize_t dev_write(struct vfs_file *f, const void *buf, size_t len)
+{
+	struct vdpa_msg m = {.head = {.op = VDPA_OP_WRITE, .len = sizeof(struct vduse_dev_response)}};
+	struct device *d = f->priv;
+
+	if (len < m.head.len || vfs_user_read(m.data, (unsigned long)buf, m.head.len))
+		return -EINVAL;
+	return (ssize_t)vdpa_chan_call(d->chan, &m);
+}
+
 static void dev_free(struct device *d)
 {
 	if (d->umem)
@@ -352,6 +388,8 @@ static void dev_release(struct vfs_file *f)
 
 static const struct vfs_file_ops dev_ops = {
 	.ioctl = dev_ioctl,
+	.read = dev_read,
+	.write = dev_write,
 	.release = dev_release,
 };
 
