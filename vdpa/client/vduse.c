@@ -138,6 +138,7 @@ struct irq {
 
 struct device {
 	struct vdpa_chan *chan;
+	int sock;			/* messages; the program may close the number that it was given */
 	const struct vduse_page_vq *page;
 	size_t page_len;
 	u32 nvqs;
@@ -336,6 +337,7 @@ static long dev_ioctl(struct vfs_file *f, u32 req, unsigned long arg)
  */
 static ssize_t dev_read(struct vfs_file *f, void *buf, size_t len)
 {
+	const struct device *d = f->priv;
 	struct vduse_dev_request req;
 	ssize_t n;
 
@@ -343,10 +345,10 @@ static ssize_t dev_read(struct vfs_file *f, void *buf, size_t len)
 		return -EINVAL;
 	do {
 		/* Waits, unless the descriptor is non-blocking, and finds out whether @buf can be written. */
-		n = recv(f->fd, buf, sizeof(req), MSG_PEEK);
+		n = recv(d->sock, buf, sizeof(req), MSG_PEEK);
 		if (n <= 0)
 			return n < 0 ? -errno : 0;
-		n = recv(f->fd, &req, sizeof(req), MSG_DONTWAIT);
+		n = recv(d->sock, &req, sizeof(req), MSG_DONTWAIT);
 	} while (n < 0 && errno == EAGAIN);	/* another thread was faster */
 	if (n <= 0)
 		return n < 0 ? -errno : 0;
@@ -374,6 +376,8 @@ static void dev_free(struct device *d)
 	}
 	if (d->page_len)
 		munmap((void *)d->page, d->page_len);
+	if (d->sock >= 0)
+		close(d->sock);
 	if (d->chan)
 		vdpa_chan_free(d->chan);
 	pthread_mutex_destroy(&d->lock);
@@ -429,6 +433,7 @@ static int dev_open(const struct vfs_node *node, const char *name, struct vfs_fi
 	d = calloc(1, sizeof(*d));
 	if (!d)
 		return -ENOMEM;
+	d->sock = -1;
 	pthread_mutex_init(&d->lock, NULL);
 	memcpy(m.data, name, m.head.len);
 	d->chan = open_chan(&m);
@@ -439,6 +444,10 @@ static int dev_open(const struct vfs_node *node, const char *name, struct vfs_fi
 	}
 	ret = m.nfds == 2 ? map_page(d, m.fds[1]) : -EIO;
 	if (!ret && (flags & O_NONBLOCK) && fcntl(m.fds[0], F_SETFL, O_NONBLOCK) < 0)
+		ret = -errno;
+	if (!ret)
+		d->sock = fcntl(m.fds[0], F_DUPFD_CLOEXEC, 3);
+	if (!ret && d->sock < 0)
 		ret = -errno;
 	if (ret) {
 		vdpa_msg_close_fds(&m);
