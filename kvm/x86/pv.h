@@ -37,9 +37,8 @@ int hv_pv_rdmsr(struct hv_vcpu *v, u32 msr, u64 *val, bool host);
 int hv_pv_wrmsr(struct hv_vcpu *v, u32 msr, u64 val, bool host);
 
 /*
- * Write the steal-time record: at the start of every KVM_RUN and for
- * HV_REQ_STEAL_UPDATE. hv_steal_poll() does so at most once in a millisecond:
- * for every entry. Both do nothing if the guest did not ask for it.
+ * Write the steal-time record, for HV_REQ_STEAL_UPDATE. hv_steal_poll() does so at
+ * most once in 100 us: for every entry. Both do nothing if the guest did not ask for it.
  */
 void hv_steal_update(struct hv_vcpu *v);
 void hv_steal_poll(struct hv_vcpu *v);

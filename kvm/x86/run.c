@@ -273,8 +273,6 @@ static int run_checked(struct hv_vcpu *v)
 	if (v->run->immediate_exit)
 		return -EINTR;
 	x->ran = true;
-	if (v->lapic)
-		hv_steal_update(v);
 	return run_loop(v);
 }
 
