@@ -2,7 +2,7 @@
 /*
  * Trace points by the names that Linux' KVM gives them (arch/x86/kvm: kvm_exit,
  * kvm_pio, ...). A point that is off costs one load and a predicted branch. One
- * that is on makes a line of text, formatted as ftrace prints it, and hands it
+ * that is on makes a line of text, in the columns of `trace-cmd report`, and hands it
  * to the sink (standard error by default).
  */
 #ifndef BASE_TRACE_H
@@ -44,5 +44,10 @@ const char *trace_name(enum trace_point p);
 
 /* @line has no newline. NULL: standard error. Called on the emitting thread. */
 void trace_set_sink(void (*sink)(void *ctx, enum trace_point p, const char *line), void *ctx);
+/*
+ * Append lines to the file @path, a write each, so that several processes may
+ * share it. 0 or -errno. The descriptor stays open until the process ends.
+ */
+int trace_to_file(const char *path);
 
 #endif
