@@ -123,6 +123,20 @@ void hv_deliver_payload(struct hv_vcpu *v, struct hv_exception *e)
 	e->payload = 0;
 }
 
+static void trace_exception(const struct hv_exception *e)
+{
+	static const char *const names[32] = {
+		"DE", "DB", "NMI", "BP", "OF", "BR", "UD", "NM", "DF", "9", "TS", "NP", "SS", "GP", "PF",
+		"15", "MF", "AC", "MC", "XM", "VE", "CP",
+	};
+	const char *name = e->vector < 32 && names[e->vector] ? names[e->vector] : "?";
+
+	if (e->has_error)
+		trace_emit(TRACE_kvm_inj_exception, "#%s (0x%x)", name, e->error);
+	else
+		trace_emit(TRACE_kvm_inj_exception, "#%s", name);
+}
+
 static void inject_exception(struct hv_vcpu *v)
 {
 	struct hv_exception *e = &v->x86->exception;
@@ -130,7 +144,8 @@ static void inject_exception(struct hv_vcpu *v)
 	u32 info = e->vector | INTR_VALID |
 		   (soft ? INTR_TYPE_SOFT_EXC : INTR_TYPE_HARD) << 8;
 
-	trace(kvm_inj_exception, "#%u (0x%x)%s", e->vector, e->has_error ? e->error : 0, "");
+	if (trace_on(TRACE_kvm_inj_exception))
+		trace_exception(e);
 	/* In real mode exceptions push no error code, and entry would refuse one. */
 	if (e->has_error && hv_is_prot(v))
 		info |= INTR_ERROR;
@@ -142,7 +157,8 @@ static void inject_irq(struct hv_vcpu *v)
 	struct hv_vcpu_x86 *x = v->x86;
 	u32 type = x->interrupt.soft ? INTR_TYPE_SOFT_INT : INTR_TYPE_EXT;
 
-	trace(kvm_inj_virq, "IRQ 0x%x%s", x->interrupt.vector, "");
+	trace(kvm_inj_virq, "%s 0x%x%s", x->interrupt.soft ? "Soft/INTn" : "IRQ", x->interrupt.vector,
+	      "");
 	hv_stat_inc(v, HV_STAT_irq_injections);
 	hv_vmx_inject(v, x->interrupt.vector | type << 8 | INTR_VALID, 0,
 		      x->interrupt.soft ? x->event_insn_len : 0);
@@ -150,7 +166,6 @@ static void inject_irq(struct hv_vcpu *v)
 
 static void inject_nmi(struct hv_vcpu *v)
 {
-	trace(kvm_inj_nmi, "%s", "");
 	hv_stat_inc(v, HV_STAT_nmi_injections);
 	hv_vmx_inject(v, HV_NMI | INTR_TYPE_NMI << 8 | INTR_VALID, 0, 0);
 }

@@ -87,7 +87,8 @@ static void block(struct hv_vcpu *v)
 	atomic_store(&v->waiting, false);
 	atomic_store_explicit(&v->stats->count[HV_STAT_blocking], 0, memory_order_relaxed);
 	hv_stat_add(v, HV_STAT_halt_wait_ns, monotonic_ns() - start);
-	trace(kvm_vcpu_wakeup, "wait time %llu ns", (unsigned long long)(monotonic_ns() - start));
+	trace(kvm_vcpu_wakeup, "wait time %llu ns, polling invalid",
+	      (unsigned long long)(monotonic_ns() - start));
 }
 
 /* Not runnable: wait for what changes that. As an exit handler. */
@@ -276,6 +277,21 @@ static int run_checked(struct hv_vcpu *v)
 	return run_loop(v);
 }
 
+static const char *exit_reason_name(u32 reason)
+{
+	static const char *const names[] = {
+#define REASON(x) [KVM_EXIT_##x] = "KVM_EXIT_" #x
+		REASON(UNKNOWN), REASON(IO), REASON(HYPERCALL), REASON(DEBUG), REASON(HLT), REASON(MMIO),
+		REASON(IRQ_WINDOW_OPEN), REASON(SHUTDOWN), REASON(FAIL_ENTRY), REASON(INTR),
+		REASON(SET_TPR), REASON(TPR_ACCESS), REASON(NMI), REASON(INTERNAL_ERROR),
+		REASON(SYSTEM_EVENT), REASON(IOAPIC_EOI), REASON(HYPERV), REASON(X86_RDMSR),
+		REASON(X86_WRMSR), REASON(DIRTY_RING_FULL), REASON(X86_BUS_LOCK),
+#undef REASON
+	};
+
+	return reason < ARRAY_SIZE(names) && names[reason] ? names[reason] : "unknown";
+}
+
 static void on_signal(void *arg)
 {
 	struct hv_vcpu *v = arg;
@@ -312,6 +328,8 @@ int hv_vcpu_run(struct hv_vcpu *v)
 	if (v->sigmask_set)
 		pthread_sigmask(SIG_SETMASK, &old, NULL);
 	vfs_set_kick(outer);
-	trace(kvm_userspace_exit, "reason %u (%d)", v->run->exit_reason, r);
+	trace(kvm_userspace_exit, "reason %s (%d)",
+	      r < 0 ? (r == -EINTR ? "restart" : "error") : exit_reason_name(v->run->exit_reason),
+	      r < 0 ? -r : (int)v->run->exit_reason);
 	return r;
 }

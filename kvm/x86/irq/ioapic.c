@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/trace.h"
 #include "kvm/host_time.h"
 #include "kvm/timer.h"
 #include "kvm/x86/irq/chip.h"
@@ -152,6 +153,12 @@ int hv_ioapic_set_irq(struct hv_vm *vm, unsigned pin, enum hv_irq_source source,
 			ret = 0;
 		else
 			ret = service(io, pin);
+		trace(kvm_ioapic_set_irq, "pin %u dst %x vec %u (%s|%s|%s%s)%s", pin,
+		      (u32)(io->redir[pin] >> 56), (u8)io->redir[pin],
+		      apic_delivery_name(io->redir[pin] >> 8 & 7),
+		      io->redir[pin] & REDIR_LOGICAL ? "logical" : "physical",
+		      io->redir[pin] & REDIR_LEVEL ? "level" : "edge",
+		      io->redir[pin] & REDIR_MASKED ? "|masked" : "", ret == 0 ? " (coalesced)" : "");
 	}
 	pthread_mutex_unlock(&io->lock);
 	return ret;

@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 #include "kvm/x86/irq/chip.h"
+#include "base/trace.h"
 #include "kvm/x86/irq/lapic.h"
 
 #define REG_BYTES 0x400		/* of the page that are registers: KVM_APIC_REG_SIZE */
@@ -216,8 +217,19 @@ bool lapic_accept(struct hv_lapic *l, u8 vector, bool level)
 	return true;
 }
 
+const char *apic_delivery_name(unsigned mode)
+{
+	static const char *const names[] = {
+		"Fixed", "LowPrio", "SMI", "Res3", "NMI", "INIT", "SIPI", "ExtINT",
+	};
+
+	return names[mode & 7];
+}
+
 bool lapic_deliver(struct hv_lapic *l, const struct apic_msg *m)
 {
+	trace(kvm_apic_accept_irq, "apicid %x vec %u (%s|%s)", l->v->id, m->vector,
+	      apic_delivery_name(m->mode), m->level ? "level" : "edge");
 	switch ((enum apic_delivery)m->mode) {
 	case APIC_DM_FIXED:
 	case APIC_DM_LOWEST:
@@ -416,6 +428,7 @@ void lapic_guest_eoi(struct hv_lapic *l)
 {
 	int vector = lapic_vec_highest(l, APIC_ISR);
 
+	trace(kvm_eoi, "apicid %x vector %d", l->v->id, vector);
 	if (vector >= 0)
 		lapic_finish_vector(l, (u8)vector);
 }

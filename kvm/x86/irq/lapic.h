@@ -97,6 +97,9 @@ struct hv_apic_map {
 	struct hv_vcpu *phys[];	/* by present ID, 0..max_id */
 };
 
+/* Delivery mode as trace points name it. */
+const char *apic_delivery_name(unsigned mode);
+
 static inline u32 lapic_get(const struct hv_lapic *l, unsigned off)
 {
 	return __atomic_load_n((const u32 *)(l->page + off), __ATOMIC_RELAXED);

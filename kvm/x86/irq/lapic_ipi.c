@@ -3,11 +3,14 @@
 #include <errno.h>
 #include <linux/kvm_para.h>
 
+#include "base/trace.h"
 #include "kvm/x86/irq/lapic.h"
 
 #define ICR_LOGICAL (1u << 11)
 #define ICR_ASSERT (1u << 14)
 #define ICR_LEVEL (1u << 15)
+
+static const char *const shorthand_name[] = { "dst", "self", "all", "all-but-self" };
 
 static struct apic_msg icr_message(u32 icr, u32 dest)
 {
@@ -26,6 +29,9 @@ void lapic_send_ipi(struct hv_lapic *l, u32 icr, u32 dest)
 {
 	struct apic_msg m = icr_message(icr, dest);
 
+	trace(kvm_apic_ipi, "dst %x vec %u (%s|%s|%s|%s|%s)", dest, m.vector,
+	      apic_delivery_name(m.mode), m.logical ? "logical" : "physical",
+	      m.assert ? "assert" : "de-assert", m.level ? "level" : "edge", shorthand_name[m.shorthand]);
 	switch ((enum apic_delivery)m.mode) {
 	case APIC_DM_RESERVED3:
 	case APIC_DM_EXTINT:	/* reserved in ICR */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/trace.h"
 #include "kvm/x86/irq/lapic.h"
 
 #define MSR_TSC_DEADLINE 0x6e0u
@@ -189,8 +190,32 @@ int lapic_write_reg(struct hv_lapic *l, unsigned off, u64 val)
 
 /* ---- MSRs ---- */
 
+/* Register names as the kernel prints them; those without one by their offset. */
+static void trace_apic(const char *what, unsigned off, u64 val)
+{
+	static const char *const names[64] = {
+		[0x02] = "APIC_ID", [0x03] = "APIC_LVR", [0x08] = "APIC_TASKPRI", [0x09] = "APIC_ARBPRI",
+		[0x0a] = "APIC_PROCPRI", [0x0b] = "APIC_EOI", [0x0c] = "APIC_RRR", [0x0d] = "APIC_LDR",
+		[0x0e] = "APIC_DFR", [0x0f] = "APIC_SPIV", [0x10] = "APIC_ISR", [0x18] = "APIC_TMR",
+		[0x20] = "APIC_IRR", [0x28] = "APIC_ESR", [0x2f] = "APIC_LVTCMCI", [0x30] = "APIC_ICR",
+		[0x31] = "APIC_ICR2", [0x32] = "APIC_LVTT", [0x33] = "APIC_LVTTHMR",
+		[0x34] = "APIC_LVTPC", [0x35] = "APIC_LVT0", [0x36] = "APIC_LVT1", [0x37] = "APIC_LVTERR",
+		[0x38] = "APIC_TMICT", [0x39] = "APIC_TMCCT", [0x3e] = "APIC_TDCR", [0x3f] = "APIC_SELF_IPI",
+	};
+
+	if (!trace_on(TRACE_kvm_apic))
+		return;
+	if (off < 0x400 && names[off >> 4])
+		trace_emit(TRACE_kvm_apic, "apic_%s %s = 0x%llx", what, names[off >> 4],
+			   (unsigned long long)val);
+	else
+		trace_emit(TRACE_kvm_apic, "apic_%s 0x%x = 0x%llx", what, off, (unsigned long long)val);
+}
+
 int hv_x2apic_read(struct hv_vcpu *v, u32 msr, u64 *val)
 {
+	int r;
+
 	if (msr == MSR_TSC_DEADLINE) {
 		*val = hv_lapic_get_tscdeadline(v);
 		return 0;
@@ -198,7 +223,10 @@ int hv_x2apic_read(struct hv_vcpu *v, u32 msr, u64 *val)
 	BUG_ON(msr - MSR_X2APIC > 0xff);
 	if (!v->lapic || lapic_mode(v->lapic) != APIC_X2)
 		return 1;
-	return lapic_read_reg(v->lapic, (msr - MSR_X2APIC) * 16, val);
+	r = lapic_read_reg(v->lapic, (msr - MSR_X2APIC) * 16, val);
+	if (!r)
+		trace_apic("read", (msr - MSR_X2APIC) * 16, *val);
+	return r;
 }
 
 int hv_x2apic_write(struct hv_vcpu *v, u32 msr, u64 val)
@@ -210,6 +238,7 @@ int hv_x2apic_write(struct hv_vcpu *v, u32 msr, u64 val)
 	BUG_ON(msr - MSR_X2APIC > 0xff);
 	if (!v->lapic || lapic_mode(v->lapic) != APIC_X2)
 		return 1;
+	trace_apic("write", (msr - MSR_X2APIC) * 16, val);
 	return lapic_write_reg(v->lapic, (msr - MSR_X2APIC) * 16, val);
 }
 
@@ -287,6 +316,7 @@ bool hv_lapic_mmio_read(struct hv_vcpu *v, u64 gpa, unsigned len, void *data)
 	/* Bytes 4 to 15 of each 16 read as 0, as does what reaches beyond byte 3. */
 	if ((off & 15) + len <= 4) {
 		lapic_read_reg(v->lapic, off & ~15u, &val);
+		trace_apic("read", off & ~15u, val);
 		memcpy(data, (u8 *)&val + (off & 15), len);
 	}
 	return true;
@@ -310,6 +340,7 @@ bool hv_lapic_mmio_write(struct hv_vcpu *v, u64 gpa, unsigned len, const void *d
 	 */
 	if (len == 4 && !(gpa & 15)) {
 		memcpy(&val, data, 4);
+		trace_apic("write", gpa & 0xff0, val);
 		lapic_write_reg(v->lapic, gpa & 0xfff, val);
 	}
 	return true;

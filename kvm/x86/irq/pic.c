@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/trace.h"
 #include "kvm/x86/irq/chip.h"
 #include "kvm/x86/irq/lapic.h"
 
@@ -189,6 +190,9 @@ int hv_pic_set_irq(struct hv_vm *vm, unsigned pin, enum hv_irq_source source, bo
 		p->sources[pin] &= ~(1u << source);
 	fresh = set_input(s, pin % 8, p->sources[pin]);
 	masked = s->imr >> pin % 8 & 1;
+	trace(kvm_pic_set_irq, "chip %u pin %u (%s%s)%s", pin / 8, pin % 8,
+	      s->elcr >> pin % 8 & 1 ? "level" : "edge", masked ? "|masked" : "",
+	      fresh ? "" : " (coalesced)");
 	settle(p);
 	unlock(p);
 	return masked ? -1 : fresh;

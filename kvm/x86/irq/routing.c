@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/trace.h"
 #include "kvm/x86/hyperv/hyperv.h"
 #include "kvm/x86/irq/chip.h"
 #include "kvm/x86/irq/lapic.h"
@@ -67,6 +68,8 @@ static int send_msi(struct hv_vm *vm, const struct kvm_irq_routing_msi *msi)
 	struct apic_msg m;
 	int err = msi_message(vm, msi, &m);
 
+	trace(kvm_msi_set_irq, "dst %llx vec %u (%s|%s|%s)", (unsigned long long)m.dest, m.vector,
+	      apic_delivery_name(m.mode), m.logical ? "logical" : "physical", m.level ? "level" : "edge");
 	return err ? err : apic_send(vm, &m, NULL, NULL);
 }
 
@@ -110,6 +113,7 @@ int hv_irq_line(struct hv_vm *vm, u32 gsi, int level, int source_id)
 	unsigned n = 0;
 	int ret = -1;
 
+	trace(kvm_set_irq, "gsi %u level %d source %d", gsi, level, source_id);
 	if (vm->irqchip_mode == HV_IRQCHIP_NONE)
 		return -ENXIO;
 	epoch_enter();
@@ -133,6 +137,8 @@ void hv_irq_acked(struct hv_vm *vm, unsigned chip, unsigned pin)
 	struct hv_irq_routing *t;
 	u32 gsi = NO_GSI;
 
+	trace(kvm_ack_irq, "irqchip %s pin %u", chip == KVM_IRQCHIP_IOAPIC ? "IOAPIC" :
+	      chip == KVM_IRQCHIP_PIC_SLAVE ? "PIC slave" : "PIC master", pin);
 	epoch_enter();
 	t = atomic_load(&vm->routing);
 	if (t)
