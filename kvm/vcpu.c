@@ -39,7 +39,7 @@ static int shared_pages_new(struct hv_vcpu *v)
 		return -errno;
 	v->run = p;
 	v->pio_data = (u8 *)p + PAGE_SIZE;
-	return 0;
+	return hv_exit_stat_new(&v->exits, v->memfd, v->id);
 }
 
 void hv_vcpu_free(struct hv_vcpu *v)
@@ -49,6 +49,7 @@ void hv_vcpu_free(struct hv_vcpu *v)
 		munmap(v->run, 2 * PAGE_SIZE);
 	if (v->memfd >= 0)
 		close(v->memfd);
+	hv_exit_stat_free(&v->exits);
 	hv_stats_free(v->stats);
 	pthread_mutex_destroy(&v->mutex);
 	free(v);

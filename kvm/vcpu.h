@@ -11,6 +11,7 @@
 #ifndef KVM_VCPU_H
 #define KVM_VCPU_H
 
+#include "kvm/exit_stat.h"
 #include "kvm/vm.h"
 
 enum hv_vcpu_mode { HV_OUTSIDE_GUEST, HV_IN_GUEST, HV_EXITING_GUEST };
@@ -66,6 +67,7 @@ struct hv_vcpu {
 	struct hv_vcpu_pv *pv;		/* x86/pv.c */
 	struct hv_vcpu_x86 *x86;
 	struct hv_stats *stats;
+	struct hv_exit_stat exits;
 };
 
 static inline void hv_set_request(struct hv_vcpu *v, enum hv_request r)

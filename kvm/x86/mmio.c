@@ -15,13 +15,19 @@
 #include "kvm/x86/emulate.h"
 #include "kvm/x86/irq/irq.h"
 
-static void trace_mmio(const char *what, const struct hv_mmio_access *a)
+static void trace_mmio(struct hv_vcpu *v, const struct hv_mmio_access *a)
 {
 	u64 val = 0;
 
 	memcpy(&val, a->data, a->len);
-	trace(kvm_mmio, "mmio %s len %u gpa 0x%llx val 0x%llx", what, a->len,
+	trace(kvm_mmio, "mmio %s len %u gpa 0x%llx val 0x%llx", a->write ? "write" : "read", a->len,
 	      (unsigned long long)a->gpa, (unsigned long long)val);
+	if (!hv_exit_stat_wanted(&v->exits))
+		return;
+	if (a->write)
+		hv_exit_stat_begin(&v->exits, HV_EVENT_MMIO, HV_EXIT_KEY(a->gpa, true));
+	else
+		hv_exit_stat_mmio_read(&v->exits, a->gpa);
 }
 
 void hv_mmio_begin(struct hv_vcpu *v)
@@ -89,7 +95,7 @@ static enum x86_bus_result read_fragment(struct hv_vcpu *v, u64 gpa, u8 *buf, un
 		v->x86->emul_user_exit = true;
 		return X86_BUS_RETRY;
 	}
-	trace_mmio("read", a);
+	trace_mmio(v, a);
 	v->x86->mmio.n++;
 	v->x86->mmio.cursor++;
 	memcpy(buf, a->data, len);
@@ -107,7 +113,7 @@ static enum x86_bus_result write_fragment(struct hv_vcpu *v, u64 gpa, const u8 *
 	a = &v->x86->mmio.log[v->x86->mmio.n];
 	*a = (struct hv_mmio_access){ .gpa = gpa, .len = (u8)len, .write = true };
 	memcpy(a->data, buf, len);
-	trace_mmio("write", a);
+	trace_mmio(v, a);
 	a->user = !device_write(v, gpa, len, buf);
 	v->x86->mmio.n++;
 	v->x86->mmio.cursor++;
@@ -143,7 +149,7 @@ void hv_mmio_read_done(struct hv_vcpu *v)
 	struct hv_mmio_access *a = &v->x86->mmio.log[v->x86->mmio.n++];
 
 	memcpy(a->data, v->run->mmio.data, a->len);
-	trace_mmio("read", a);
+	trace_mmio(v, a);
 	v->x86->mmio.cursor = 0;
 }
 

@@ -17,8 +17,10 @@
 
 static void trace_pio(struct hv_vcpu *v, bool in, u16 port, unsigned size, unsigned count, u32 val)
 {
-	trace(kvm_pio, "pio_%s at 0x%x size %u count %u val 0x%x", in ? "read" : "write", port, size,
-	      count, val);
+	trace(kvm_pio, "pio_%s at 0x%x size %u count %u val 0x%x %s", in ? "read" : "write", port, size,
+	      count, val, count > 1 ? "(...)" : "");
+	if (hv_exit_stat_wanted(&v->exits))
+		hv_exit_stat_begin(&v->exits, HV_EVENT_IOPORT, HV_EXIT_KEY(port, !in));
 }
 
 static u32 size_mask(unsigned size)

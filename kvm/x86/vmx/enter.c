@@ -221,6 +221,8 @@ static int after_exit(struct hv_vcpu *v)
 	x->exit_intr_info = (u32)vmcs_get(v, VMCS_EXIT_INTR_INFO);
 	if (trace_on(TRACE_kvm_exit))
 		hv_vmx_trace_exit(v);
+	if (hv_exit_stat_wanted(&v->exits))
+		hv_exit_stat_begin(&v->exits, HV_EVENT_VMEXIT, (u16)x->exit_reason);
 	if (unlikely(x->idt_vectoring & INTR_VALID) || x->injected) {
 		x->injected = false;
 		hv_complete_events(v, x->idt_vectoring);
@@ -274,6 +276,8 @@ int hv_vmx_run(struct hv_vcpu *v)
 	arm_timer(v);
 	trace(kvm_entry, "vcpu %u, rip 0x%llx", v->id,
 	      (unsigned long long)vmcs_get(v, VMCS_GUEST_RIP));
+	if (hv_exit_stat_wanted(&v->exits))
+		hv_exit_stat_entry(&v->exits);
 
 	/* Publish first, look second: vcpu.h has the other half of the handshake. */
 	atomic_store(&v->mode, HV_IN_GUEST);

@@ -226,18 +226,20 @@ static int hv_vmx_exit_vmcall(struct hv_vcpu *v)
 	bool long_mode = hv_is_64bit(v);
 	u64 mask = long_mode ? ~0ull : 0xffffffffull;
 	u64 nr = hv_get_gpr(v, X86_RAX) & mask;
+	u64 a0 = hv_get_gpr(v, X86_RBX) & mask, a1 = hv_get_gpr(v, X86_RCX) & mask;
+	u64 a2 = hv_get_gpr(v, X86_RDX) & mask, a3 = hv_get_gpr(v, X86_RSI) & mask;
 	u64 ret;
 
 	if (hyperv_takes_hypercalls(v))
 		return hyperv_hypercall(v);
 	hv_stat_inc(v, HV_STAT_hypercalls);
+	trace(kvm_hypercall, "nr 0x%llx a0 0x%llx a1 0x%llx a2 0x%llx  a3 0x%llx", (unsigned long long)nr,
+	      (unsigned long long)a0, (unsigned long long)a1, (unsigned long long)a2,
+	      (unsigned long long)a3);
 	if (hv_get_cpl(v) != 0)
 		ret = (u64)-KVM_EPERM;
 	else
-		hv_hypercall(v, nr, hv_get_gpr(v, X86_RBX) & mask, hv_get_gpr(v, X86_RCX) & mask,
-			     hv_get_gpr(v, X86_RDX) & mask, hv_get_gpr(v, X86_RSI) & mask, long_mode,
-			     &ret);
-	trace(kvm_hypercall, "nr 0x%llx ret 0x%llx", (unsigned long long)nr, (unsigned long long)ret);
+		hv_hypercall(v, nr, a0, a1, a2, a3, long_mode, &ret);
 	hv_set_gpr(v, X86_RAX, ret & mask);
 	return hv_skip_insn(v);
 }
@@ -294,7 +296,7 @@ static int set_cr8(struct hv_vcpu *v, u64 val)
 
 static int write_cr(struct hv_vcpu *v, unsigned n, u64 val)
 {
-	trace(kvm_cr, "cr_write %u = 0x%llx", n, (unsigned long long)val);
+	trace(kvm_cr, "cr_write %x = 0x%llx", n, (unsigned long long)val);
 	switch (n) {
 	case 0:
 		return hv_complete_insn_gp(v, hv_guest_set_cr0(v, val));
@@ -319,7 +321,7 @@ static int read_cr(struct hv_vcpu *v, unsigned n, unsigned gpr)
 		val = hv_get_cr8(v);
 	else
 		return unexpected_exit(v);
-	trace(kvm_cr, "cr_read %u = 0x%llx", n, (unsigned long long)val);
+	trace(kvm_cr, "cr_read %x = 0x%llx", n, (unsigned long long)val);
 	hv_set_gpr(v, gpr, val);
 	return hv_skip_insn(v);
 }
@@ -401,7 +403,6 @@ static int hv_vmx_exit_task_switch(struct hv_vcpu *v)
 	bool has_error = false;
 	u32 error = 0;
 
-	trace(kvm_task_switch, "selector 0x%x reason %u", (u16)x->exit_qual, reason);
 	if (reason == X86_TASK_GATE && (x->idt_vectoring & INTR_VALID)) {
 		switch (INTR_TYPE(x->idt_vectoring)) {
 		case INTR_TYPE_HARD:
