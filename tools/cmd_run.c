@@ -9,7 +9,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/trace.h"
 #include "base/types.h"
+#include "silicon/x86.h"
 #include "tools/cmd.h"
 #include "tools/elf_check.h"
 #include "tools/kvm_node.h"
@@ -21,7 +23,7 @@
 #define EXIT_NOT_FOUND 127
 
 struct run_opts {
-	const char *cpu, *cpuid;
+	const char *cpu, *cpuid, *engine, *trace, *trace_points;
 	bool verbose;
 };
 
@@ -30,9 +32,13 @@ static int parse(const struct cmd *cmd, int argc, char **argv, struct run_opts *
 	static const struct option options[] = {
 		{ "cpu", required_argument, NULL, 'C' },
 		{ "cpuid", required_argument, NULL, 'I' },
+		{ "engine", required_argument, NULL, 'E' },
+		{ "trace", required_argument, NULL, 'T' },
+		{ "trace-points", required_argument, NULL, 'P' },
 		{ "verbose", no_argument, NULL, 'v' },
 		{ 0 },
 	};
+	enum x86_engine engine;
 	int c;
 
 	/* "+": options end at PROGRAM. ":": messages are ours. */
@@ -44,6 +50,15 @@ static int parse(const struct cmd *cmd, int argc, char **argv, struct run_opts *
 			break;
 		case 'I':
 			o->cpuid = optarg;
+			break;
+		case 'E':
+			o->engine = optarg;
+			break;
+		case 'T':
+			o->trace = optarg;
+			break;
+		case 'P':
+			o->trace_points = optarg;
 			break;
 		case 'v':
 			o->verbose = true;
@@ -60,7 +75,26 @@ static int parse(const struct cmd *cmd, int argc, char **argv, struct run_opts *
 		return cmd_usage(cmd, "no KVM on a processor model '%s', see 'userkvm doctor'", o->cpu);
 	if (o->cpuid && strcmp(o->cpuid, "open") && strcmp(o->cpuid, "start") && strcmp(o->cpuid, "host"))
 		return cmd_usage(cmd, "--cpuid is open, start or host, not '%s'", o->cpuid);
+	if (o->engine && !x86_engine_find(o->engine, &engine))
+		return cmd_usage(cmd, "no engine '%s', see 'userkvm doctor'", o->engine);
+	if (o->trace_points && !o->trace)
+		return cmd_usage(cmd, "--trace-points needs --trace FILE");
+	if (o->trace_points && trace_enable(o->trace_points))
+		return cmd_usage(cmd, "--trace-points: unknown name in '%s'", o->trace_points);
 	return 0;
+}
+
+/* A new file, as KVM's tracers begin it; programs append to it, wherever they have gone. */
+static int start_trace(const char *path, char full[PATH_MAX])
+{
+	FILE *f = fopen(path, "we");
+
+	if (!f)
+		return -errno;
+	fprintf(f, "cpus=%ld\n", sysconf(_SC_NPROCESSORS_ONLN));
+	if (fclose(f))
+		return -errno;
+	return realpath(path, full) ? 0 : -errno;
 }
 
 /* In the build tree beside this program, installed in the library folder. */
@@ -108,7 +142,7 @@ static int find_program(const char *name, char out[PATH_MAX])
 	return ret;
 }
 
-static int set_environment(const struct run_opts *o, const char *lib)
+static int set_environment(const struct run_opts *o, const char *lib, const char *trace)
 {
 	const char *before = getenv("LD_PRELOAD");
 	char *list;
@@ -124,12 +158,18 @@ static int set_environment(const struct run_opts *o, const char *lib)
 		bad |= setenv("USERKVM_CPUID", o->cpuid, 1);
 	if (o->verbose)
 		bad |= setenv("USERKVM_LOG", "info", 1);
+	if (o->engine)
+		bad |= setenv("USERKVM_ENGINE", o->engine, 1);
+	if (o->trace)
+		bad |= setenv("USERKVM_TRACE", trace, 1);
+	if (o->trace_points)
+		bad |= setenv("USERKVM_TRACE_POINTS", o->trace_points, 1);
 	return bad ? -ENOMEM : 0;
 }
 
 static int cmd_run_run(const struct cmd *cmd, int argc, char **argv)
 {
-	char lib[PATH_MAX], program[PATH_MAX], why[512];
+	char lib[PATH_MAX], program[PATH_MAX], trace[PATH_MAX], why[512];
 	struct run_opts o = { 0 };
 	int ret = parse(cmd, argc, argv, &o);
 
@@ -151,8 +191,12 @@ static int cmd_run_run(const struct cmd *cmd, int argc, char **argv)
 		fprintf(stderr, "userkvm run: cannot give %s a /dev/kvm: %s\n", program, why);
 		return EXIT_CANNOT_RUN;
 	}
+	if (!ret && o.trace && (ret = start_trace(o.trace, trace))) {
+		fprintf(stderr, "userkvm run: --trace %s: %s\n", o.trace, strerror(-ret));
+		return EXIT_ERROR;
+	}
 	if (!ret)
-		ret = set_environment(&o, lib);
+		ret = set_environment(&o, lib, trace);
 	if (!ret) {
 		execv(program, argv);
 		ret = -errno;
@@ -175,6 +219,9 @@ const struct cmd cmd_run = {
 "      --cpuid WHEN  where the host has CPUID faulting, CPUID in PROGRAM tells of the\n"
 "                    model: from its first 'open' of /dev/kvm on (default), from its\n"
 "                    'start' on, or never: 'host'\n"
+"      --engine NAME how instructions are executed, see 'userkvm doctor'\n"
+"      --trace FILE  write KVM's trace points to FILE, as 'trace-cmd report' prints them\n"
+"      --trace-points LIST  only those of the list, such as kvm_exit,kvm_pio (all)\n"
 "  -v, --verbose     say more on standard error\n"
 "\n"
 "Exit status: that of PROGRAM; 2 bad usage; 125 userkvm failed; 126 PROGRAM cannot\n"

@@ -12,6 +12,7 @@ static const struct cmd *const cmds[] = {
 	&cmd_doctor,
 	&cmd_initrd,
 	&cmd_run,
+	&cmd_stat,
 	&cmd_vdpa,
 };
 

@@ -20,7 +20,9 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/time.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -527,6 +529,27 @@ static void moved_memory(void **state)
 	vm_free(&vm);
 }
 
+/* Leaves the guest by a HLT every few milliseconds until @seconds are over, 20 times at least. */
+static int halts(int seconds)
+{
+	const struct itimerval often = { { 0, 3000 }, { 0, 3000 } };
+	struct sigaction sa = { .sa_handler = on_kick };
+	time_t end = time(NULL) + seconds;
+	struct vm vm;
+
+	if (vm_new(&vm, code_halt, sizeof(code_halt)) || sigaction(SIGALRM, &sa, NULL) ||
+	    setitimer(ITIMER_REAL, &often, NULL))
+		return 99;
+	for (unsigned i = 0; i < 20 || time(NULL) < end; i++) {
+		struct kvm_mp_state runnable = { KVM_MP_STATE_RUNNABLE };
+
+		if (ioctl(vm.vcpu, KVM_RUN, 0) != -1 || errno != EINTR)
+			return 98;
+		ioctl(vm.vcpu, KVM_SET_MP_STATE, &runnable);
+	}
+	return seconds;
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -549,5 +572,7 @@ int main(int argc, char **argv)
 
 	if (argc > 1 && !strcmp(argv[1], "--one-vm"))
 		return vm_new(&vm, code_out, sizeof(code_out)) || !runs_to_out(&vm);
+	if (argc > 2 && !strcmp(argv[1], "--halts"))
+		return halts(atoi(argv[2]));
 	return cmocka_run_group_tests_name("client", tests, NULL, NULL);
 }

@@ -1,0 +1,77 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# `userkvm stat` and traces of a client: usage: stat.sh USERKVM SHIM_CLIENT
+# Replay: tests/shim/stat.sh build/userkvm build/tests/shim/shim_client
+set -u
+userkvm=$1 client=$2
+tmp=$(mktemp -d)
+XDG_RUNTIME_DIR=$tmp
+export XDG_RUNTIME_DIR
+pid=
+trap '[ -z "$pid" ] || kill -KILL $pid 2>/dev/null; rm -rf "$tmp"' EXIT
+n=0
+
+ok() {
+	n=$((n + 1))
+	if [ "$1" = 0 ]; then
+		echo "ok $n - $2"
+	else
+		echo "not ok $n - $2"
+		sed 's/^/# /' "$tmp/err" | tail -n 30
+	fi
+}
+
+nothing_left() { [ -z "$(ls "$tmp" | grep userkvm-stat)" ]; }
+
+echo 1..9
+"$userkvm" stat -- "$client" --halts 5 >"$tmp/out" 2>"$tmp/err"
+[ $? = 5 ] && grep -q '^ *HLT  *[0-9]' "$tmp/err" && grep -q '^Total Samples:' "$tmp/err" && nothing_left
+ok $? 'report of a command, and its exit status'
+
+{
+	"$userkvm" stat record -o "$tmp/record" -- "$client" --halts 0 &&
+		"$userkvm" stat report -i "$tmp/record" -k time
+} >"$tmp/err" 2>&1
+grep -q '^ *HLT  *[0-9]' "$tmp/err" && nothing_left
+ok $? 'record, then report'
+
+"$userkvm" stat report -i "$client" >/dev/null 2>"$tmp/err"
+[ $? = 125 ] && grep -q 'Invalid argument' "$tmp/err"
+ok $? 'a file that is no record'
+
+"$userkvm" stat -- sh -c 'kill -KILL $$' 2>"$tmp/err"
+[ $? = 137 ] && nothing_left
+ok $? 'a command that is killed'
+
+"$userkvm" run -- "$client" --halts 60 >/dev/null 2>&1 &
+pid=$!
+for i in $(seq 100); do
+	"$userkvm" stat live -1 -d 0.3 -p $pid >"$tmp/err" 2>&1 && grep -q HLT "$tmp/err" && break
+	sleep 0.1
+done
+grep -q "Analyze events for pid(s) $pid, all VCPUs:" "$tmp/err" && grep -q '^ *HLT  *[0-9]' "$tmp/err"
+ok $? 'a program that runs already'
+kill -KILL $pid
+wait $pid 2>/dev/null
+"$userkvm" stat live -1 -d 0.1 -p $pid >/dev/null 2>"$tmp/err"
+[ $? = 125 ] && grep -q 'no vCPU' "$tmp/err"
+ok $? 'a program that is gone'
+pid=
+
+"$userkvm" stat -e frob true 2>"$tmp/err"
+[ $? = 2 ] && ! "$userkvm" stat 2>/dev/null && ! "$userkvm" stat live -p x 2>/dev/null
+ok $? 'bad usage'
+
+"$userkvm" run --trace "$tmp/trace" --trace-points kvm_entry,kvm_exit -- "$client" --halts 0 >"$tmp/err" 2>&1
+grep -q '^cpus=' "$tmp/trace" &&
+	grep -qE '^ +[^ ]+-[0-9]+ +\[[0-9]{3}\] +[0-9]+\.[0-9]{6}: kvm_exit: {13}vcpu 0 reason HLT rip 0x' "$tmp/trace" &&
+	grep -qE ': kvm_entry: {12}vcpu 0, rip 0x' "$tmp/trace" && ! grep -q kvm_pio "$tmp/trace"
+ok $? 'a trace of two points'
+
+"$userkvm" run --trace /nonexistent/x true 2>"$tmp/err"
+[ $? = 125 ] && { "$userkvm" run --trace-points kvm_exit true 2>/dev/null; [ $? = 2 ]; } &&
+	{ "$userkvm" run --trace "$tmp/t" --trace-points nosuch true 2>/dev/null; [ $? = 2 ]; } &&
+	{ "$userkvm" run --engine nosuch true 2>/dev/null; [ $? = 2 ]; } &&
+	"$userkvm" run --engine interp true
+ok $? 'options of run'
