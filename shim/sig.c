@@ -87,3 +87,52 @@ int shim_pthread_cancel(pthread_t thread)
 		vfs_kick_thread(thread);
 	return ret;
 }
+
+/* ---- Sending: a vCPU whose signals are blocked cannot notice them by itself ---- */
+
+/* After a call that has sent something; its result, and errno as it left it. */
+static int sent(int ret, const pthread_t *thread, pid_t tid)
+{
+	int saved = errno;
+
+	if (ret == 0)
+		vfs_poke_thread(thread, tid);
+	errno = saved;
+	return ret;
+}
+
+int shim_pthread_kill(pthread_t thread, int sig) SHIM_EXPORT(pthread_kill);
+int shim_pthread_kill(pthread_t thread, int sig)
+{
+	shim_resolve();
+	return sent(shim_real_pthread_kill(thread, sig), &thread, 0);
+}
+
+int shim_pthread_sigqueue(pthread_t thread, int sig, const union sigval val) SHIM_EXPORT(pthread_sigqueue);
+int shim_pthread_sigqueue(pthread_t thread, int sig, const union sigval val)
+{
+	shim_resolve();
+	return sent(shim_real_pthread_sigqueue(thread, sig, val), &thread, 0);
+}
+
+int shim_tgkill(pid_t group, pid_t tid, int sig) SHIM_EXPORT(tgkill);
+int shim_tgkill(pid_t group, pid_t tid, int sig)
+{
+	shim_resolve();
+	return sent(shim_real_tgkill(group, tid, sig), NULL, tid);
+}
+
+/* To a process: any thread may be the one. Other processes' signals are looked for now and then. */
+int shim_kill(pid_t pid, int sig) SHIM_EXPORT(kill);
+int shim_kill(pid_t pid, int sig)
+{
+	shim_resolve();
+	return sent(shim_real_kill(pid, sig), NULL, 0);
+}
+
+int shim_sigqueue(pid_t pid, int sig, const union sigval val) SHIM_EXPORT(sigqueue);
+int shim_sigqueue(pid_t pid, int sig, const union sigval val)
+{
+	shim_resolve();
+	return sent(shim_real_sigqueue(pid, sig, val), NULL, 0);
+}

@@ -191,6 +191,9 @@ static int cmd_run_run(const struct cmd *cmd, int argc, char **argv)
 		fprintf(stderr, "userkvm run: cannot give %s a /dev/kvm: %s\n", program, why);
 		return EXIT_CANNOT_RUN;
 	}
+	if (!ret && o.verbose && elf_has_syscalls(program))
+		fprintf(stderr, "userkvm run: %s makes system calls of its own: those it does not make "
+			"through libc do not reach userkvm\n", program);
 	if (!ret && o.trace && (ret = start_trace(o.trace, trace))) {
 		fprintf(stderr, "userkvm run: --trace %s: %s\n", o.trace, strerror(-ret));
 		return EXIT_ERROR;

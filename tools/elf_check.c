@@ -148,3 +148,51 @@ int elf_check_preload(const char *path, char *why, size_t size)
 	}
 	return refuse(&c, "its interpreter is a script of a script, and so on");
 }
+
+/*
+ * SYSCALL with the number put into EAX shortly before: MOV EAX, imm32 below 512. The
+ * two bytes alone stand in every large program somewhere.
+ */
+static bool has_syscall(const u8 *p, size_t len)
+{
+	for (size_t i = 1; i + 1 < len; i++) {
+		if (p[i] != 0x0f || p[i + 1] != 0x05)
+			continue;
+		for (size_t at = i > 24 ? i - 24 : 0; at + 5 <= i; at++) {
+			if (p[at] == 0xb8 && p[at + 2] < 2 && !p[at + 3] && !p[at + 4])
+				return true;
+		}
+	}
+	return false;
+}
+
+bool elf_has_syscalls(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	static u8 piece[65536];
+	bool found = false;
+	Elf64_Ehdr e;
+	Elf64_Phdr p;
+
+	if (fd < 0)
+		return false;
+	if (pread(fd, &e, sizeof(e), 0) != sizeof(e) || memcmp(e.e_ident, ELFMAG, SELFMAG))
+		e.e_phnum = 0;
+	for (unsigned i = 0; i < e.e_phnum && !found; i++) {
+		if (pread(fd, &p, sizeof(p), (off_t)(e.e_phoff + i * sizeof(p))) != (ssize_t)sizeof(p))
+			break;
+		if (p.p_type != PT_LOAD || !(p.p_flags & PF_X))
+			continue;
+		/* Pieces overlap, so that no pair is cut. */
+		for (u64 off = 0; off < p.p_filesz && !found; off += sizeof(piece) - 32) {
+			ssize_t n = pread(fd, piece, min(sizeof(piece), p.p_filesz - off),
+					  (off_t)(p.p_offset + off));
+
+			if (n <= 0)
+				break;
+			found = has_syscall(piece, (size_t)n);
+		}
+	}
+	close(fd);
+	return found;
+}

@@ -3,6 +3,7 @@
 #ifndef TOOLS_ELF_CHECK_H
 #define TOOLS_ELF_CHECK_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /*
@@ -11,5 +12,11 @@
  * x86-64 would not preload into; another negative errno if a file cannot be read.
  */
 int elf_check_preload(const char *path, char *why, size_t size);
+
+/*
+ * True if the program @path seems to enter the kernel with syscall instructions of
+ * its own, as runtimes without libc do: nobody sees calls made that way.
+ */
+bool elf_has_syscalls(const char *path);
 
 #endif

@@ -13,6 +13,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/list.h"
 #include "vfs/vfs.h"
@@ -40,7 +41,9 @@ static bool (*_Atomic fault_filter)(int sig, siginfo_t *info, void *context);
 struct kicked_thread {
 	struct list link;
 	pthread_t thread;
+	pid_t tid;
 	const struct vfs_kick *_Atomic kick;
+	_Atomic bool missed;	/* its own handler found BUSY */
 	bool listed;
 };
 static const struct vfs_kick busy;
@@ -84,6 +87,7 @@ static void list_this_thread(void)
 
 	pthread_once(&once, threads_init);
 	this_thread.thread = pthread_self();
+	this_thread.tid = gettid();
 	pthread_mutex_lock(&threads_lock);
 	list_add_tail(&this_thread.link, &threads);
 	this_thread.listed = true;
@@ -104,6 +108,43 @@ const struct vfs_kick *vfs_set_kick(const struct vfs_kick *k)
 	return old;
 }
 
+/*
+ * Lock held. Calls the hook's function on behalf of its owner. A signal that the
+ * owner catches meanwhile finds BUSY and leaves word, which is acted on before
+ * the hook is given back; or it sees the hook given back. See on_signal().
+ */
+static void call_hook(struct kicked_thread *t, bool poke)
+{
+	const struct vfs_kick *k;
+
+	do {
+		k = atomic_exchange(&t->kick, BUSY);
+		if (atomic_exchange(&t->missed, false))
+			poke = false;
+		if (k && !poke)
+			k->fn(k->arg);
+		else if (k && k->poke)
+			k->poke(k->arg);
+		atomic_store(&t->kick, k);
+	} while (atomic_load(&t->missed));
+}
+
+void vfs_poke_thread(const pthread_t *thread, pid_t tid)
+{
+	struct list *p;
+
+	if (list_empty(&threads) || pthread_mutex_trylock(&threads_lock))
+		return;
+	list_for_each(p, &threads) {
+		struct kicked_thread *t = list_entry(p, struct kicked_thread, link);
+
+		if (t != &this_thread && (!thread || pthread_equal(t->thread, *thread)) &&
+		    (!tid || t->tid == tid))
+			call_hook(t, true);
+	}
+	pthread_mutex_unlock(&threads_lock);
+}
+
 void vfs_kick_thread(pthread_t thread)
 {
 	struct list *p;
@@ -111,14 +152,9 @@ void vfs_kick_thread(pthread_t thread)
 	pthread_mutex_lock(&threads_lock);
 	list_for_each(p, &threads) {
 		struct kicked_thread *t = list_entry(p, struct kicked_thread, link);
-		const struct vfs_kick *k;
 
-		if (!pthread_equal(t->thread, thread))
-			continue;
-		k = atomic_exchange(&t->kick, BUSY);
-		if (k)
-			k->fn(k->arg);
-		atomic_store(&t->kick, k);
+		if (pthread_equal(t->thread, thread))
+			call_hook(t, false);
 	}
 	pthread_mutex_unlock(&threads_lock);
 }
@@ -179,7 +215,12 @@ static void on_signal(int sig, siginfo_t *info, void *uc)
 
 	if (a->guarded && filter && filter(sig, info, uc))
 		return;
-	/* BUSY: another thread is about to make the same call. */
+	if (unlikely(k == BUSY)) {
+		atomic_store(&this_thread.missed, true);
+		k = atomic_load(&this_thread.kick);
+		if (k != BUSY)
+			atomic_store(&this_thread.missed, false);
+	}
 	if (k && k != BUSY)
 		k->fn(k->arg);
 	do {

@@ -190,6 +190,8 @@ void vfs_set_fault_filter(bool (*fn)(int sig, siginfo_t *info, void *context));
 struct vfs_kick {
 	void (*fn)(void *arg);
 	void *arg;
+	/* Optional: somebody sends this thread a signal, which it may have blocked. Look whether it counts. */
+	void (*poke)(void *arg);
 };
 /* Set (or with NULL clear) this thread's hook; returns the previous one. */
 const struct vfs_kick *vfs_set_kick(const struct vfs_kick *k);
@@ -198,5 +200,11 @@ const struct vfs_kick *vfs_set_kick(const struct vfs_kick *k);
  * reach a thread through a signal of libc's own, as pthread_cancel() does. Not from signal handlers.
  */
 void vfs_kick_thread(pthread_t thread);
+/*
+ * After sending a signal: let the threads that asked for it look. @thread or @tid is the
+ * receiver; NULL and 0: any thread of the process. Also from signal handlers: then it
+ * may do nothing, so whoever asks to be poked must look by himself now and then.
+ */
+void vfs_poke_thread(const pthread_t *thread, pid_t tid);
 
 #endif

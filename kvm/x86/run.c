@@ -273,6 +273,9 @@ static int run_checked(struct hv_vcpu *v)
 	}
 	if (v->run->immediate_exit)
 		return -EINTR;
+	/* Pending already: nobody will tell again. */
+	if (unlikely(v->sigmask_set && hv_signal_pending(v)))
+		return interrupted(v);
 	x->ran = true;
 	return run_loop(v);
 }
@@ -300,9 +303,15 @@ static void on_signal(void *arg)
 	hv_kick(v);
 }
 
+/* A signal is on its way to a thread that may have it blocked: see hv_signal_pending(). */
+static void on_poke(void *arg)
+{
+	hv_kick(arg);
+}
+
 int hv_vcpu_run(struct hv_vcpu *v)
 {
-	const struct vfs_kick kick = { on_signal, v }, *outer;
+	const struct vfs_kick kick = { on_signal, v, v->sigmask_set ? on_poke : NULL }, *outer;
 	sigset_t add, old;
 	int r;
 

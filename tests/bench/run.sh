@@ -5,12 +5,13 @@
 #   workloads   the measuring program natively, on each engine and under QEMU TCG (see workloads.py)
 #   quick       a subset of its rows, in less than three minutes
 #   boot        processor time of a whole boot
+#   clients     QEMU with -accel kvm beside -accel tcg: boot, exits, halted guest, irqfd
 #   memory      resident memory beside the guest's
 # Without a part: all but quick.
 set -eu
 build=$1
 shift
-what=${*:-micro workloads boot memory}
+what=${*:-micro workloads boot memory clients}
 guest=${XDG_CACHE_HOME:-$HOME/.cache}/userkvm/guest/current
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
@@ -77,6 +78,7 @@ for w in $what; do
 	workloads) python3 "$(dirname "$0")/workloads.py" "$build" ;;
 	quick) python3 "$(dirname "$0")/workloads.py" "$build" --quick ;;
 	boot) boot ;;
+	clients) python3 "$(dirname "$0")/clients.py" "$build/userkvm" ;;
 	memory) memory ;;
 	*) echo "bench: no such part: $w" >&2; exit 2 ;;
 	esac

@@ -27,66 +27,10 @@
 
 #include <cmocka.h>
 
-#include "abi/kvm.h"
+#include "tests/shim/vm.h"
 
-#define RAM (64u << 10)
-#define RUN_BYTES 12288u
-
-/* Real mode, at 0. */
-static const unsigned char code_out[] = { 0xb0, 0x2a, 0xe6, 0x10, 0xf4 };	/* OUT 0x10, 42; HLT */
-static const unsigned char code_spin[] = { 0xeb, 0xfe };
-static const unsigned char code_halt[] = { 0xfb, 0xf4, 0xeb, 0xfc };		/* STI; HLT; again */
 /* MOV AL, [8000]; OUT 0x10, AL; HLT */
 static const unsigned char code_touch[] = { 0xa0, 0x00, 0x80, 0xe6, 0x10, 0xf4 };
-
-struct vm {
-	int sys, fd, vcpu;
-	unsigned char *ram;
-	struct kvm_run *run;
-};
-
-/* Also runs in forked children, so it tells by its result. */
-static int vm_new(struct vm *vm, const unsigned char *code, size_t len)
-{
-	struct kvm_userspace_memory_region r = { .memory_size = RAM };
-	struct kvm_sregs s;
-	struct kvm_regs regs = { .rflags = 2 };
-
-	vm->sys = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-	if (vm->sys < 0 || ioctl(vm->sys, KVM_GET_API_VERSION, 0) != 12)
-		return -1;
-	vm->fd = ioctl(vm->sys, KVM_CREATE_VM, 0);
-	vm->ram = mmap(NULL, RAM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (vm->fd < 0 || vm->ram == MAP_FAILED)
-		return -1;
-	memcpy(vm->ram, code, len);
-	r.userspace_addr = (__u64)vm->ram;
-	if (ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &r) || ioctl(vm->fd, KVM_CREATE_IRQCHIP, 0))
-		return -1;
-	vm->vcpu = ioctl(vm->fd, KVM_CREATE_VCPU, 0);
-	vm->run = mmap(NULL, RUN_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, vm->vcpu, 0);
-	if (vm->vcpu < 0 || vm->run == MAP_FAILED || ioctl(vm->vcpu, KVM_GET_SREGS, &s))
-		return -1;
-	s.cs.base = 0;
-	s.cs.selector = 0;
-	return ioctl(vm->vcpu, KVM_SET_SREGS, &s) || ioctl(vm->vcpu, KVM_SET_REGS, &regs) ? -1 : 0;
-}
-
-static void vm_free(struct vm *vm)
-{
-	munmap(vm->run, RUN_BYTES);
-	close(vm->vcpu);
-	close(vm->fd);
-	close(vm->sys);
-	munmap(vm->ram, RAM);
-}
-
-/* Until the OUT; true if it sent 42. */
-static int runs_to_out(struct vm *vm)
-{
-	return ioctl(vm->vcpu, KVM_RUN, 0) == 0 && vm->run->exit_reason == KVM_EXIT_IO &&
-	       ((unsigned char *)vm->run)[vm->run->io.data_offset] == 42;
-}
 
 static void checks_before_opening(void **state)
 {
@@ -216,129 +160,7 @@ static void executed_program(void **state)
 	assert_int_equal(child_status(pid), 0);
 }
 
-/* ---- Kicks ---- */
 
-enum protocol { IMMEDIATE_EXIT, KVM_MASK, PLAIN };
-
-struct kicked {
-	struct vm vm;
-	enum protocol protocol;
-	pthread_t thread;
-	_Atomic unsigned wanted, done;	/* kicks sent and answered */
-	_Atomic unsigned stop;
-	unsigned wrong;
-};
-
-static struct kvm_run *_Atomic handler_run;
-static _Atomic unsigned handled;
-
-static void on_kick(int sig)
-{
-	struct kvm_run *run = handler_run;
-
-	if (run)
-		run->immediate_exit = 1;
-	handled++;
-}
-
-static void *vcpu_thread(void *arg)
-{
-	const struct timespec none = { 0 };
-	struct kicked *k = arg;
-	sigset_t set;
-
-	/* It began with the signal blocked. */
-	sigemptyset(&set);
-	sigaddset(&set, SIGUSR1);
-	if (k->protocol != KVM_MASK)
-		pthread_sigmask(SIG_UNBLOCK, &set, NULL);
-	while (!k->stop) {
-		int ret = ioctl(k->vm.vcpu, KVM_RUN, 0);
-
-		if (ret != -1 || errno != EINTR)
-			k->wrong++;
-		k->vm.run->immediate_exit = 0;
-		if (k->protocol == KVM_MASK && sigtimedwait(&set, NULL, &none) != SIGUSR1)
-			k->wrong++;	/* it had to stay pending */
-		/* The flag first, then what it stands for: as every client must. */
-		atomic_thread_fence(memory_order_seq_cst);
-		k->done = k->wanted;
-	}
-	return NULL;
-}
-
-static void send_kicks(struct kicked *k, unsigned count)
-{
-	for (unsigned i = 1; i <= count && !k->wrong; i++) {
-		k->wanted = i;
-		pthread_kill(k->thread, SIGUSR1);
-		for (unsigned ms = 0; k->done != i; ms++) {
-			if (ms >= 20000)
-				fail_msg("protocol %d: kick %u was lost", k->protocol, i);
-			/* A plain signal just before KVM_RUN does not end it: clients repeat. */
-			if (k->protocol == PLAIN && ms % 5 == 4)
-				pthread_kill(k->thread, SIGUSR1);
-			usleep(ms < 10 ? 20 : 1000);
-		}
-		if (rand() & 1)
-			usleep((unsigned)rand() % 150);
-	}
-}
-
-static void kick_test(enum protocol protocol, const unsigned char *code, size_t len, unsigned count)
-{
-	struct { struct kvm_signal_mask head; unsigned char set[8]; } mask = { .head.len = 8 };
-	struct sigaction sa = { .sa_handler = on_kick, .sa_flags = SA_RESTART };
-	struct kicked k = { .protocol = protocol };
-	sigset_t set, old;
-
-	assert_int_equal(vm_new(&k.vm, code, len), 0);
-	handler_run = protocol == IMMEDIATE_EXIT ? k.vm.run : NULL;
-	handled = 0;
-	assert_int_equal(sigaction(SIGUSR1, &sa, NULL), 0);
-	if (protocol == KVM_MASK)
-		assert_int_equal(ioctl(k.vm.vcpu, KVM_SET_SIGNAL_MASK, &mask), 0);
-	sigemptyset(&set);
-	sigaddset(&set, SIGUSR1);
-	pthread_sigmask(SIG_BLOCK, &set, &old);
-	assert_int_equal(pthread_create(&k.thread, NULL, vcpu_thread, &k), 0);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	send_kicks(&k, count);
-	k.stop = 1;
-	k.wanted = count + 1;
-	while (k.done != count + 1) {
-		pthread_kill(k.thread, SIGUSR1);
-		usleep(1000);
-	}
-	pthread_join(k.thread, NULL);
-	assert_int_equal(k.wrong, 0);
-	if (protocol == KVM_MASK)
-		assert_int_equal(handled, 0);
-	else
-		assert_true(handled >= count);
-	handler_run = NULL;
-	vm_free(&k.vm);
-}
-
-#define KICKS 2000
-
-static void kicks_immediate_exit(void **state)
-{
-	kick_test(IMMEDIATE_EXIT, code_spin, sizeof(code_spin), KICKS);
-	kick_test(IMMEDIATE_EXIT, code_halt, sizeof(code_halt), KICKS);
-}
-
-static void kicks_kvm_mask(void **state)
-{
-	kick_test(KVM_MASK, code_spin, sizeof(code_spin), KICKS / 10);
-	kick_test(KVM_MASK, code_halt, sizeof(code_halt), KICKS / 10);
-}
-
-static void kicks_plain(void **state)
-{
-	kick_test(PLAIN, code_spin, sizeof(code_spin), KICKS);
-	kick_test(PLAIN, code_halt, sizeof(code_halt), KICKS);
-}
 
 static void *run_until_cancelled(void *arg)
 {
@@ -371,35 +193,6 @@ static void cancelled_in_the_guest(void **state)
 		assert_int_equal(ioctl(vm.vcpu, KVM_GET_REGS, &regs), 0);
 		vm_free(&vm);
 	}
-}
-
-static void *kick_later(void *arg)
-{
-	usleep(300000);
-	pthread_kill(*(pthread_t *)arg, SIGUSR1);
-	return NULL;
-}
-
-static void halted_vcpu_sleeps(void **state)
-{
-	struct sigaction sa = { .sa_handler = on_kick };
-	pthread_t me = pthread_self(), t;
-	struct rusage before, after;
-	struct vm vm;
-
-	assert_int_equal(vm_new(&vm, code_halt, sizeof(code_halt)), 0);
-	assert_int_equal(sigaction(SIGUSR1, &sa, NULL), 0);
-	pthread_create(&t, NULL, kick_later, &me);
-	getrusage(RUSAGE_THREAD, &before);
-	assert_int_equal(ioctl(vm.vcpu, KVM_RUN, 0), -1);
-	assert_int_equal(errno, EINTR);
-	assert_int_equal(vm.run->exit_reason, KVM_EXIT_INTR);
-	getrusage(RUSAGE_THREAD, &after);
-	pthread_join(t, NULL);
-	/* Processor time, not the clock: of 300 ms, most asleep. */
-	assert_true((after.ru_utime.tv_sec - before.ru_utime.tv_sec) * 1000000 +
-		    (after.ru_utime.tv_usec - before.ru_utime.tv_usec) < 150000);
-	vm_free(&vm);
 }
 
 /* ---- Memory faults ---- */
@@ -479,6 +272,8 @@ static void *cpuid_thread(void *arg)
 	return NULL;
 }
 
+static _Atomic unsigned handled;
+
 static void on_cpuid(int sig)
 {
 	handled = (unsigned)vmx_in_cpuid();
@@ -529,11 +324,15 @@ static void moved_memory(void **state)
 	vm_free(&vm);
 }
 
+static void on_alarm(int sig)
+{
+}
+
 /* Leaves the guest by a HLT every few milliseconds until @seconds are over, 20 times at least. */
 static int halts(int seconds)
 {
 	const struct itimerval often = { { 0, 3000 }, { 0, 3000 } };
-	struct sigaction sa = { .sa_handler = on_kick };
+	struct sigaction sa = { .sa_handler = on_alarm };
 	time_t end = time(NULL) + seconds;
 	struct vm vm;
 
@@ -558,11 +357,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(forked_child),
 		cmocka_unit_test(vforked_child),
 		cmocka_unit_test(executed_program),
-		cmocka_unit_test(kicks_immediate_exit),
-		cmocka_unit_test(kicks_kvm_mask),
-		cmocka_unit_test(kicks_plain),
 		cmocka_unit_test(cancelled_in_the_guest),
-		cmocka_unit_test(halted_vcpu_sleeps),
 		cmocka_unit_test(client_faults_and_ours),
 		cmocka_unit_test(default_fault_still_kills),
 		cmocka_unit_test(moved_memory),
