@@ -28,7 +28,7 @@ int shim_ioctl(int fd, unsigned long req, ...)
 	int type, state, ret;
 
 	shim_resolve();
-	if (!vfs_is_file(fd))
+	if (!vfs_is_file(fd) && !vfs_adopt(fd, req))
 		return shim_real_ioctl(fd, req, arg);
 	/*
 	 * A thread that is cancelled asynchronously would leave locks of ours behind: as

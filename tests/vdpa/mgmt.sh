@@ -96,7 +96,7 @@ vdpasim_blk:
 pci/0000:01:00.0: 
   supported_classes net
   max_supported_vqs 2
-  dev_features CSUM MAC STATUS VERSION_1 ACCESS_PLATFORM
+  dev_features MTU MAC STATUS ANY_LAYOUT RING_INDIRECT_DESC RING_EVENT_IDX VERSION_1 ACCESS_PLATFORM ORDER_PLATFORM
 TXT
 
 # ---- Devices ----
