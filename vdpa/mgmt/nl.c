@@ -145,7 +145,7 @@ bool nl_string(const struct nlattr *a, char *to, size_t room)
 	if (!a || !len)
 		return false;
 	len = (u32)strnlen(nl_data(a), len);
-	if (len >= room)
+	if (!len || len >= room)
 		return false;
 	memcpy(to, nl_data(a), len);
 	to[len] = 0;

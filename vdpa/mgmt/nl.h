@@ -59,7 +59,7 @@ static inline const void *nl_data(const struct nlattr *a)
 {
 	return (const u8 *)a + NLA_HDRLEN;
 }
-/* A string without its end, copied and ended; false if there is none, or it does not fit. */
+/* A string, ended whether it was or not; false if there is none, it is empty, or it does not fit. */
 bool nl_string(const struct nlattr *a, char *to, size_t room);
 
 #endif
