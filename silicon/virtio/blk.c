@@ -16,11 +16,12 @@
 
 static u8 transfer(struct vfunc *v, struct vfunc_queue *q, u64 sector, u64 len, bool read)
 {
-	u8 *at = v->media + sector * SECTOR;
 	ssize_t n;
+	u8 *at;
 
 	if (len % SECTOR || sector > v->c.sectors || len / SECTOR > v->c.sectors - sector)
 		return VIRTIO_BLK_S_IOERR;
+	at = v->media + sector * SECTOR;
 	n = read ? dring_push(&q->ring, &q->in, at, len) : dring_pull(&q->ring, &q->out, at, len);
 	return n == (ssize_t)len ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR;
 }
