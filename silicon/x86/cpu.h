@@ -167,8 +167,9 @@ struct x86_cpu {
 	struct x86_jit_link *jit_link;	/* the jump by which translated code was left, if it may be linked */
 	u64 jit_tmp;			/* inside one instruction */
 	u32 jit_left;			/* instructions of the last block that were executed */
+	/* Vector and x87 state is in the host's registers: jit/vec.c, jit/x87.c. Read as one word. */
+	u8 vec_live, vec_live_avx, x87_live, vec_pad;
 	u16 jit_flags;			/* arithmetic flags, see jit/entry.c */
-	u8 vec_live, vec_live_avx;	/* vector state is in the host's registers: jit/vec.c */
 	u32 jit_host_mxcsr;		/* meanwhile */
 	_Atomic u64 tick;		/* jit/ticker.c: host TSC of the next X86_EV_TIMER, 0 = none */
 

@@ -52,6 +52,7 @@ struct jit_tables {
 	u64 tag[X86_NR_MMU_IDX][JIT_HASH_SIZE];		/* ~RIP; 0 = none */
 	u64 code[X86_NR_MMU_IDX][JIT_HASH_SIZE];	/* checked entry */
 	u32 itlb[X86_NR_MMU_IDX][JIT_ITLB_SIZE];	/* id of struct jit_page, 0 = none */
+	_Alignas(64) u8 x87[576];			/* XSAVE area: x87.c */
 };
 #define JIT_TABLES_AT ((sizeof(struct x86_cpu) + PAGE_SIZE - 1) & PAGE_MASK)
 #define JIT_TABLE(field) ((s32)(JIT_TABLES_AT + offsetof(struct jit_tables, field)))
@@ -89,7 +90,7 @@ struct x86_jit {
 	struct jit_code code;
 	s64 delta;		/* code.rx - code.rw */
 	u8 *base, *p, *end;	/* writable: after the stubs, next free, end */
-	u64 enter, exit, exit_link, call, vec_load, vec_spill;	/* stubs */
+	u64 enter, exit, exit_link, call, vec_load, vec_spill, x87_load, x87_spill;	/* stubs */
 	u8 *arena;		/* pages, translations and links */
 	size_t used;
 	struct jit_page *page[JIT_PAGE_HASH];
@@ -107,8 +108,9 @@ struct x86_jit {
 
 /* Emit the shared stubs. entry.c */
 void jit_stubs(struct x86_jit *j);
-/* Those of the vector state; and a call of its spill if it is live: RCX and flags are clobbered. vec.c */
+/* Those of the vector and x87 state; and a call of its spill if it is live: RAX, RCX, flags are clobbered. vec.c */
 void jit_vec_stubs(struct x86_jit *j, struct jit_asm *a);
+void jit_x87_stubs(struct x86_jit *j, struct jit_asm *a);
 void jit_vec_spill(const struct x86_jit *j, struct jit_asm *a);
 
 /* Make a translation of @b at @lin; NULL: not possible. translate.c */

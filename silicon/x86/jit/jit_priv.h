@@ -99,7 +99,7 @@ struct x86_jit_tr {
 typedef bool jit_emit_fn(struct x86_jit_tr *t);
 
 /* The families, tried in the order of the table in translate.c. */
-jit_emit_fn jit_emit_branch, jit_emit_stack, jit_emit_int, jit_emit_vec, jit_emit_implicit;
+jit_emit_fn jit_emit_branch, jit_emit_stack, jit_emit_int, jit_emit_vec, jit_emit_x87, jit_emit_implicit;
 
 /* ---- Registers ---- */
 
@@ -161,7 +161,10 @@ struct jit_cold *jit_cold(struct x86_jit_tr *t, enum jit_cold_kind kind, u8 *fro
 
 #define JIT_VEC_SSE 1u
 #define JIT_VEC_AVX 2u
+#define JIT_VEC_X87 4u
 
+/* From here on in this block the registers of @vec are in the host's. */
+void jit_vec_need(struct x86_jit_tr *t, unsigned vec);
 /* @from leads to the loading of @vec, and back behind itself. translate.c */
 void jit_cold_vec(struct x86_jit_tr *t, u8 *from, unsigned vec);
 /* Load, and jump to @go_on (in writable memory) if @vec is usable; else fall through. Flags are kept. */

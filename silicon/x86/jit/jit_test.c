@@ -15,6 +15,7 @@
 #include <Zydis/Zydis.h>
 
 #include "silicon/x86/decode/dec.h"
+#include "silicon/x86/insn/fp_state.h"
 #include "silicon/x86/jit/rewrite.h"
 #include "silicon/x86/jit/test_gen.h"
 #include "silicon/x86/sys/sys.h"
@@ -42,7 +43,7 @@ static unsigned code_len;
 
 /* ---- Choosing ---- */
 
-enum kind { KIND_VEC, KIND_INT, KIND_ANY };
+enum kind { KIND_VEC, KIND_X87, KIND_INT, KIND_ANY };
 
 /* Memory operands that have a chance: a base, a small displacement, nothing else. */
 static bool plain_address(const ZydisDecodedInstruction *in, const struct x86_op *op)
@@ -76,6 +77,7 @@ static bool wanted(enum kind kind, const struct x86_op *op, const u8 *bytes)
 		return false;
 	switch (kind) {
 	case KIND_VEC: return class == JIT_CLASS_VEC || class == JIT_CLASS_VEC_ALIGNED || rnd(20) == 0;
+	case KIND_X87: return (parsed && in.map == JIT_MAP_1 && (in.opcode & 0xf8) == 0xd8) || rnd(40) == 0;
 	case KIND_INT: return class != JIT_CLASS_VEC && class != JIT_CLASS_VEC_ALIGNED;
 	case KIND_ANY: break;
 	}
@@ -143,7 +145,21 @@ static void choose_state(void)
 	start.fpu.mxcsr = 0x1f80 | rnd(64) | rnd(4) << 13;
 	if (rnd(16) == 0)
 		start.fpu.mxcsr = rnd(1u << 16);
-	start.fpu.fcw = 0x37f;
+	for (unsigned i = 0; i < 8; i++) {
+		static const u16 exp[] = { 0, 1, 0x3fff, 0x7fff, 0xbfff, 0xffff, 0x7ffe, 0x4005 };
+
+		start.fpu.st[i].mant = rnd(4) ? number() | 1ull << 63 : number();
+		start.fpu.st[i].exp = rnd(2) ? exp[rnd(ARRAY_SIZE(exp))] : (u16)(0x3ff8 + rnd(16) + rnd(2) * 0x8000);
+	}
+	start.fpu.fcw = (u16)(0x7f | rnd(16) << 8);
+	start.fpu.fsw = (u16)((rnd(1u << 15) & ~(FSW_ES | FSW_B)));
+	start.fpu.ftw = (u8)rnd(256);
+	start.fpu.fip = number();
+	start.fpu.fdp = number();
+	if (rnd(16) == 0) {
+		start.fpu.fcw = (u16)(0x40 | (rnd(0x1000) & 0xf3f));
+		start.fpu.fsw &= start.fpu.fcw | (u16)~FP_FLAGS;
+	}
 	for (unsigned i = 0; i < USED; i += 8) {
 		u64 v = number();
 
@@ -269,17 +285,22 @@ static unsigned campaign(enum kind kind, unsigned blocks)
 
 static void test_vec(void **state)
 {
-	assert_true(campaign(KIND_VEC, 6000) > 1000);
+	assert_true(campaign(KIND_VEC, 1500) > 200);
+}
+
+static void test_x87(void **state)
+{
+	assert_true(campaign(KIND_X87, 1000) > 150);
 }
 
 static void test_int(void **state)
 {
-	assert_true(campaign(KIND_INT, 6000) > 1000);
+	assert_true(campaign(KIND_INT, 1500) > 200);
 }
 
 static void test_any(void **state)
 {
-	assert_true(campaign(KIND_ANY, 3000) > 500);
+	assert_true(campaign(KIND_ANY, 500) > 70);
 }
 
 static int setup(void **state)
@@ -312,6 +333,7 @@ int main(int argc, char **argv)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_vec),
+		cmocka_unit_test(test_x87),
 		cmocka_unit_test(test_int),
 		cmocka_unit_test(test_any),
 	};

@@ -97,33 +97,45 @@ static void load_stub(struct jit_asm *a)
 }
 
 /* Clobbers flags. The host gets its own MXCSR and clean upper halves back. */
-static void spill_stub(struct jit_asm *a)
+static void spill_stub(const struct x86_jit *j, struct jit_asm *a)
 {
-	static const u8 vzeroupper_ret[] = { 0xc5, 0xf8, 0x77, 0xc3 };
+	static const u8 vzeroupper[] = { 0xc5, 0xf8, 0x77 };
+	u8 *dead;
 
+	jit_op_rm(a, 0x0fb7, JIT_RCX, JIT_FIELD(vec_live), 4);	/* movzx ecx, m16 */
+	jit_alu_ri(a, JIT_CMP, JIT_RCX, 0, 4);
+	dead = jit_jcc(a, JIT_E);
 	for (unsigned r = 0; r < 16; r++)
 		ymm_move(a, false, r);
 	mxcsr(a, false, JIT_FIELD(fpu.mxcsr));
 	mxcsr(a, true, JIT_FIELD(jit_host_mxcsr));
 	jit_store_imm(a, JIT_FIELD(vec_live), 0, 2);
-	bytes(a, vzeroupper_ret, sizeof(vzeroupper_ret));
+	bytes(a, vzeroupper, sizeof(vzeroupper));
+	jit_bind(a, dead);
+	jit_op_rm(a, 0x80, 7, JIT_FIELD(x87_live), 1);		/* cmp byte [..], 0 */
+	jit_8(a, 0);
+	dead = jit_jcc(a, JIT_E);
+	jit_call_to(a, j->x87_spill);
+	jit_bind(a, dead);
+	jit_8(a, 0xc3);
 }
 
 void jit_vec_stubs(struct x86_jit *j, struct jit_asm *a)
 {
-	_Static_assert(offsetof(struct x86_cpu, vec_live_avx) == offsetof(struct x86_cpu, vec_live) + 1,
-		       "one 16-bit word");
+	_Static_assert(offsetof(struct x86_cpu, vec_pad) == offsetof(struct x86_cpu, vec_live) + 3 &&
+		       offsetof(struct x86_cpu, vec_live) % 4 == 0, "one word");
+	jit_x87_stubs(j, a);
 	j->vec_load = jit_here(a);
 	load_stub(a);
 	j->vec_spill = jit_here(a);
-	spill_stub(a);
+	spill_stub(j, a);
 }
 
 void jit_vec_spill(const struct x86_jit *j, struct jit_asm *a)
 {
 	u8 *dead;
 
-	jit_op_rm(a, 0x0fb7, JIT_RCX, JIT_FIELD(vec_live), 4);	/* movzx ecx, m16 */
+	jit_load(a, JIT_RCX, JIT_FIELD(vec_live), 4);
 	dead = jit_jrcxz(a);
 	jit_call_to(a, j->vec_spill);
 	jit_bind8(a, dead);
@@ -131,28 +143,39 @@ void jit_vec_spill(const struct x86_jit *j, struct jit_asm *a)
 
 /* ---- The state inside a block ---- */
 
-/* ECX := the byte that says whether instructions of kind @vec work. */
+/* The byte that says whether instructions of kind @vec work. */
+static struct jit_mem live(unsigned vec)
+{
+	return vec & JIT_VEC_X87 ? JIT_FIELD(x87_live) : vec & JIT_VEC_AVX ? JIT_FIELD(vec_live_avx) :
+	       JIT_FIELD(vec_live);
+}
+
 static void load_live(struct jit_asm *a, unsigned vec)
 {
-	if (vec & JIT_VEC_AVX)
-		jit_op_rm(a, 0x0fb6, JIT_RCX, JIT_FIELD(vec_live_avx), 4);
-	else
-		jit_op_rm(a, 0x0fb6, JIT_RCX, JIT_FIELD(vec_live), 4);
+	jit_op_rm(a, 0x0fb6, JIT_RCX, live(vec), 4);		/* movzx ecx, byte [..] */
 }
 
 void jit_vec_reload(struct x86_jit_tr *t, unsigned vec, const u8 *go_on)
 {
-	u8 *no;
+	unsigned sse = vec & (JIT_VEC_SSE | JIT_VEC_AVX), n = 0;
+	u8 *no[2];
 
-	jit_call_to(&t->a, t->cpu->jit->vec_load);
-	load_live(&t->a, vec);
-	no = jit_jrcxz(&t->a);
+	if (sse) {
+		jit_call_to(&t->a, t->cpu->jit->vec_load);
+		load_live(&t->a, sse);
+		no[n++] = jit_jrcxz(&t->a);
+	}
+	if (vec & JIT_VEC_X87) {
+		jit_call_to(&t->a, t->cpu->jit->x87_load);
+		load_live(&t->a, JIT_VEC_X87);
+		no[n++] = jit_jrcxz(&t->a);
+	}
 	jit_jmp_to(&t->a, (u64)go_on + (u64)t->a.delta);
-	jit_bind8(&t->a, no);
+	while (n)
+		jit_bind8(&t->a, no[--n]);
 }
 
-/* From here on in this block the registers of @vec are in the host's. */
-static void need(struct x86_jit_tr *t, unsigned vec)
+void jit_vec_need(struct x86_jit_tr *t, unsigned vec)
 {
 	struct jit_asm *a = &t->a;
 
@@ -171,9 +194,7 @@ static void need(struct x86_jit_tr *t, unsigned vec)
 		jit_cold_vec(t, jit_jmp(a), vec);
 		jit_bind8(a, yes);
 	} else {
-		struct jit_mem m = vec & JIT_VEC_AVX ? JIT_FIELD(vec_live_avx) : JIT_FIELD(vec_live);
-
-		jit_op_rm(a, 0x80, 7, m, 1);		/* cmp byte [..], 0 */
+		jit_op_rm(a, 0x80, 7, live(vec), 1);		/* cmp byte [..], 0 */
 		jit_8(a, 0);
 		jit_cold_vec(t, jit_jcc(a, JIT_E), vec);
 	}
@@ -265,7 +286,7 @@ static bool pcmpstr(struct x86_jit_tr *t, struct jit_insn *in, unsigned vec)
 
 	if (jit_home(X86_RDX) != JIT_RDX)
 		return false;
-	need(t, vec);
+	jit_vec_need(t, vec);
 	if (in->flags & JIT_I_MEM)
 		operand(t, in, false);
 	jit_flags_dead(t);
@@ -290,19 +311,19 @@ bool jit_emit_vec(struct x86_jit_tr *t)
 		return false;
 	class = jit_classify(t->op, &in);
 	if (class == JIT_CLASS_VEC || class == JIT_CLASS_VEC_ALIGNED) {
-		need(t, vec);
+		jit_vec_need(t, vec);
 		pure(t, &in, class == JIT_CLASS_VEC_ALIGNED);
 		return true;
 	}
 	if (is_selector(t->op, x86_sel_vec_pcmpstr))
 		return pcmpstr(t, &in, vec);
 	if (is_selector(t->op, x86_sel_vec_ldmxcsr)) {
-		need(t, vec);
+		jit_vec_need(t, vec);
 		ldmxcsr(t);
 		return true;
 	}
 	if (is_selector(t->op, x86_sel_avx_zeroupper) || is_selector(t->op, x86_sel_avx_zeroall)) {
-		need(t, vec);
+		jit_vec_need(t, vec);
 		jit_put(t, &in);
 		return true;
 	}
