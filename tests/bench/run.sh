@@ -7,11 +7,12 @@
 #   boot        processor time of a whole boot
 #   clients     QEMU with -accel kvm beside -accel tcg: boot, exits, halted guest, irqfd
 #   memory      resident memory beside the guest's
+#   vdpa        VDUSE beside vhost-user-blk, NBD and pread; bounce copies, attach time
 # Without a part: all but quick.
 set -eu
 build=$1
 shift
-what=${*:-micro workloads boot memory clients}
+what=${*:-micro workloads boot memory clients vdpa}
 guest=${XDG_CACHE_HOME:-$HOME/.cache}/userkvm/guest/current
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
@@ -80,6 +81,7 @@ for w in $what; do
 	boot) boot ;;
 	clients) python3 "$(dirname "$0")/clients.py" "$build/userkvm" ;;
 	memory) memory ;;
+	vdpa) "$build/tests/vdpa/vdpa_bench" "$build/userkvm" "$build/libuserkvm.so" /usr/bin/qemu-storage-daemon ;;
 	*) echo "bench: no such part: $w" >&2; exit 2 ;;
 	esac
 done

@@ -20,6 +20,8 @@
 #define API_MAX VDUSE_API_VERSION
 #define CONFIG_MAX PAGE_SIZE
 #define VQS_MAX 0xffffu
+#define BOUNCE_MIN (1ull << 20)
+#define BOUNCE_MAX (1ull << 30)
 
 static pthread_mutex_t list_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct list devices = LIST_INIT(devices);
@@ -128,6 +130,7 @@ static struct vduse_dev *dev_new(const struct vduse_control *ctl, const struct v
 	d->features = c->features;
 	d->config_size = c->config_size;
 	d->page_fd = -1;
+	d->bounce_size = VDPA_BOUNCE_SIZE;
 	pthread_mutex_init(&d->lock, NULL);
 	pthread_cond_init(&d->quiet, NULL);
 	vduse_msg_init(d);
@@ -281,6 +284,23 @@ int vduse_get_msg_timeout(const char *name, unsigned *seconds)
 	}
 	vduse_unlock_list();
 	return d ? 0 : -ENODEV;
+}
+
+int vduse_set_bounce_size(const char *name, u64 bytes)
+{
+	struct vduse_dev *d = vduse_lookup(name);
+	int ret = 0;
+
+	if (!d)
+		ret = -ENODEV;
+	else if (d->was_attached)
+		ret = -EPERM;
+	else if (bytes < BOUNCE_MIN || bytes > BOUNCE_MAX)
+		ret = -EINVAL;
+	else
+		d->bounce_size = bytes & PAGE_MASK;
+	vduse_unlock_list();
+	return ret;
 }
 
 unsigned vduse_count(void)

@@ -20,7 +20,8 @@ struct vdpa_iotlb;
 struct vdpa_mem;
 
 #define VDPA_BOUNCE_SIZE (64ull << 20)
-#define VDPA_IOVA_SIZE (128ull << 20)
+#define VDPA_COHERENT_SIZE (64ull << 20)
+#define VDPA_IOVA_SIZE (VDPA_BOUNCE_SIZE + VDPA_COHERENT_SIZE)
 
 struct vdpa_domain {
 	int fd;

@@ -511,8 +511,9 @@ static int attach(const char *name, struct vduse_vdpa *p)
 		if (!d->vqs[i].num_max)
 			ret = -EINVAL;
 	if (!ret)
-		ret = vdpa_domain_init(&d->domain, VDPA_BOUNCE_SIZE, VDPA_IOVA_SIZE);
+		ret = vdpa_domain_init(&d->domain, d->bounce_size, d->bounce_size + VDPA_COHERENT_SIZE);
 	if (!ret) {
+		d->was_attached = true;
 		p->d = d;
 		d->vdpa = p;
 	}

@@ -60,6 +60,8 @@ struct vduse_dev {
 
 	struct vduse_vdpa *vdpa;	/* attached to the bus, or NULL */
 	struct vdpa_iotlb *iotlb;
+	u64 bounce_size;
+	bool was_attached;
 	struct vdpa_domain domain;	/* exists while attached */
 	struct { bool set; u64 uaddr; } umem;
 };

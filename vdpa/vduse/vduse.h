@@ -41,6 +41,11 @@ long vduse_control_ioctl(struct vduse_control *c, u32 nr, void *arg, size_t len)
 /* Seconds that a message waits, 0 = for ever (sysfs: msg_timeout). -ENODEV. */
 int vduse_set_msg_timeout(const char *name, unsigned seconds);
 int vduse_get_msg_timeout(const char *name, unsigned *seconds);
+/*
+ * Bytes of bounce memory (sysfs: bounce_size, Linux 6.4), in whole pages, 64 MiB unless it is said.
+ * -EINVAL: not within 1 MiB .. 1 GiB; -EPERM: the device has been attached; -ENODEV.
+ */
+int vduse_set_bounce_size(const char *name, u64 bytes);
 /* Number of devices that exist. */
 unsigned vduse_count(void);
 

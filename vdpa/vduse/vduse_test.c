@@ -626,6 +626,121 @@ static void umem(void **state)
 	down();
 }
 
+/* ---- G.A 9, 10: tables of vhost-vdpa ---- */
+
+static int map_file(struct vdpa_iotlb *t, u64 iova, int fd, u64 off, u64 len)
+{
+	struct vdpa_mem *m = vdpa_mem_shared(fd, off, len, true);
+	int ret = vdpa_iotlb_add(t, &(struct vdpa_map){.start = iova, .last = iova + len - 1, .perm = VDPA_RW, .mem = m});
+
+	vdpa_mem_put(m);
+	return ret;
+}
+
+static ino_t file_at(u64 iova, u64 *offset)
+{
+	struct vduse_iotlb_entry e = {.start = iova, .last = iova};
+	struct stat st;
+	u32 seq;
+	int fd;
+
+	if (vduse_ioctl(td.d, VDUSE_IOTLB_GET_FD, &e, sizeof(e), -1, &fd, &seq))
+		return 0;
+	assert_int_equal(fstat(fd, &st), 0);
+	close(fd);
+	*offset = e.offset;
+	return st.st_ino;
+}
+
+static void vhost_tables(void **state)
+{
+	struct vdpa_iotlb *t = vdpa_iotlb_new(0);
+	static u8 private[8192] __attribute__((aligned(4096)));
+	struct vdpa_mem *foreign = vdpa_mem_foreign(getpid(), (u64)(uintptr_t)private, sizeof(private), true);
+	int file = memfd_create("ram", MFD_CLOEXEC);
+	struct stat st;
+	u64 off;
+
+	up(1);
+	assert_int_equal(ftruncate(file, 1 << 20), 0);
+	assert_int_equal(fstat(file, &st), 0);
+	assert_int_equal(map_file(t, 0x100000, file, 8192, 65536), 0);
+	assert_int_equal(vdpa_iotlb_add(t, &(struct vdpa_map){.start = 0x200000, .last = 0x201fff, .perm = VDPA_RW,
+							      .mem = foreign}), 0);
+	assert_int_equal(ops->set_map(dev, 0, t), 0);
+	assert_int_equal(atomic_load(&td.updates), 1);
+	/* The very file, at its offset; private memory is not there, and that is no error. */
+	assert_int_equal(file_at(0x101000, &off), st.st_ino);
+	assert_int_equal(off, 8192);
+	assert_int_equal(file_at(0x200000, &off), 0);
+	/* A daemon that does not take the new table keeps the old one. */
+	assert_int_equal(vduse_set_msg_timeout("disk", 1), 0);
+	atomic_store(&td.mute, true);
+	usleep(50000);
+	vdpa_iotlb_del(t, 0, ~0ull);
+	assert_int_equal(ops->set_map(dev, 0, t), -EIO);
+	atomic_store(&td.mute, false);
+	down();
+	vdpa_mem_put(foreign);
+	vdpa_iotlb_free(t);
+	close(file);
+}
+
+static _Atomic int current;	/* 2n: the n-th table is in force; odd while it changes; -1 the end */
+static ino_t inodes[2];
+
+static void *look(void *arg)
+{
+	unsigned *stale = arg;
+
+	int now;
+
+	while ((now = atomic_load(&current)) != -1) {
+		u64 off;
+		ino_t ino = file_at(0x100000, &off);
+
+		if (!(now & 1) && now == atomic_load(&current) && ino != inodes[now / 2 & 1])
+			++*stale;
+	}
+	return NULL;
+}
+
+static void changing_tables(void **state)
+{
+	struct vdpa_iotlb *t[2];
+	unsigned stale = 0;
+	struct stat st;
+	pthread_t thread;
+	int file[2];
+
+	up(1);
+	for (unsigned i = 0; i < 2; i++) {
+		file[i] = memfd_create("ram", MFD_CLOEXEC);
+		assert_int_equal(ftruncate(file[i], 65536), 0);
+		assert_int_equal(fstat(file[i], &st), 0);
+		inodes[i] = st.st_ino;
+		t[i] = vdpa_iotlb_new(0);
+		assert_int_equal(map_file(t[i], 0x100000, file[i], 0, 65536), 0);
+	}
+	assert_int_equal(ops->set_map(dev, 0, t[0]), 0);
+	atomic_store(&current, 0);
+	pthread_create(&thread, NULL, look, &stale);
+	for (int i = 1; i <= 10000; i++) {
+		atomic_store(&current, 2 * i - 1);
+		assert_int_equal(ops->set_map(dev, 0, t[i & 1]), 0);
+		atomic_store(&current, 2 * i);
+	}
+	atomic_store(&current, -1);
+	pthread_join(thread, NULL);
+	assert_int_equal(stale, 0);
+	assert_int_equal(atomic_load(&td.updates), 10001);
+	for (unsigned i = 0; i < 2; i++) {
+		vdpa_iotlb_free(t[i]);
+		close(file[i]);
+	}
+	down();
+}
+
 static int set_up(void **state)
 {
 	log_set_level(LOG_ERROR);
@@ -647,6 +762,8 @@ int main(void)
 		{ "G.A 5, 6: replies that are wrong; readiness", protocol, NULL, NULL, NULL },
 		{ "G.A 5: replies out of order", out_of_order, NULL, NULL, NULL },
 		{ "G.A 11: unanswered messages go to the next daemon", next_daemon, NULL, NULL, NULL },
+		{ "G.A 9: files of a vhost-vdpa client, private memory", vhost_tables, NULL, NULL, NULL },
+		{ "G.A 10: tables that change 10^4 times", changing_tables, NULL, NULL, NULL },
 		{ "G.A 12: a daemon that does not answer", broken, NULL, NULL, NULL },
 		{ "G.A 13: DRIVER_OK refused", refused_driver_ok, NULL, NULL, NULL },
 		{ "G.A 14: interrupts", interrupts, NULL, NULL, NULL },

@@ -16,7 +16,7 @@
 #include "vdpa/virtio/session.h"
 
 #define NO_PAGE UINT32_MAX
-#define ORDERS 16
+#define ORDERS 19	/* up to 1 GiB */
 
 /* State of the block that begins at a page. */
 struct block {
