@@ -35,6 +35,8 @@ static int cmd_vdpa_run(const struct cmd *cmd, int argc, char **argv)
 {
 	if (argc > 1 && !strcmp(argv[1], "hub"))
 		return run_hub(cmd, argc - 1, argv + 1);
+	if (argc > 1 && !strcmp(argv[1], "vduse"))
+		return vdpa_vduse(cmd, argc - 1, argv + 1);
 	if (argc > 1 && !strcmp(argv[1], "nbd"))
 		return vdpa_nbd(cmd, argc - 1, argv + 1);
 	return vdpa_mgmt_main(argc, argv);
@@ -51,6 +53,7 @@ const struct cmd cmd_vdpa = {
 "       userkvm vdpa dev del DEV\n"
 "       userkvm vdpa [OPTION...] dev config show [DEV]\n"
 "       userkvm vdpa [OPTION...] dev vstats show DEV [qidx N]\n"
+"       userkvm vdpa vduse DEV [msg_timeout SECONDS] [bounce_size BYTES]\n"
 "       userkvm vdpa nbd DEV --socket FILE [--readonly] [--threads N]\n"
 "       userkvm vdpa hub [--idle SECONDS]\n"
 "\n"
@@ -63,6 +66,9 @@ const struct cmd cmd_vdpa = {
 "  -p, --pretty   in lines\n"
 "  -n             accepted, as there\n"
 "  -V, --Version  print the version\n"
+"\n"
+"vduse sets how long a VDUSE daemon may take to answer (30; 0: for ever), and the size of\n"
+"the bounce memory before the device is attached.\n"
 "\n"
 "nbd exports a block device as an NBD server on the Unix socket FILE, by nbdkit,\n"
 "until a signal ends it; 'userkvm boot -d vdpa:DEV' makes it a machine's disk.\n"

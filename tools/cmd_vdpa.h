@@ -5,6 +5,7 @@
 
 struct cmd;
 
+int vdpa_vduse(const struct cmd *cmd, int argc, char **argv);
 int vdpa_nbd(const struct cmd *cmd, int argc, char **argv);
 
 #endif

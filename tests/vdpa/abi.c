@@ -30,6 +30,7 @@
 #include "vdpa/client/nodes.h"
 #include "vdpa/client/vduse.h"
 #include "vdpa/vdpa.h"
+#include "vdpa/vduse.h"
 #include "vdpa/vduse/vduse.h"
 #include "vfs/vfs.h"
 
@@ -85,6 +86,7 @@ static void control_node(void **state)
 	struct vduse_dev_config *c = (void *)arg;
 	u8 *edge = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	struct pollfd p = {.fd = control, .events = POLLIN | POLLOUT};
+	u32 seconds;
 	u64 v = 1;
 
 	assert_int_equal(vfs_ioctl(control, VDUSE_GET_API_VERSION, (unsigned long)&v), 0);
@@ -122,6 +124,11 @@ static void control_node(void **state)
 	assert_int_equal(vduse_set_bounce_size("y", (1ull << 30) + 1), -EINVAL);
 	assert_int_equal(vduse_set_bounce_size("y", 1ull << 30), 0);
 	assert_int_equal(vduse_set_bounce_size("z", 1 << 20), -ENODEV);
+	assert_int_equal(vduse_client_set_bounce("y", 1 << 20), 0);
+	assert_int_equal(vduse_client_set_timeout("y", 7), 0);
+	assert_int_equal(vduse_client_get_timeout("y", &seconds), 0);
+	assert_int_equal(seconds, 7);
+	assert_int_equal(vduse_client_set_timeout("z", 7), -ENODEV);
 	assert_int_equal(destroy("x"), 0);
 	assert_int_equal(destroy("y"), 0);
 }

@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "vdpa/client/nodes.h"
+#include "vdpa/vduse.h"
 #include "vdpa/vduse/page.h"
 #include "vfs/user.h"
 #include "vfs/vfs.h"
@@ -118,23 +119,44 @@ static int control_open(const struct vfs_node *node, struct vfs_file *f, int fla
 	return fd;
 }
 
-int vduse_client_timeout(const char *name, u32 seconds)
+/* One call about a device, on a file of its own. */
+static s64 manage(u32 op, const char *name, u64 value)
 {
 	struct vdpa_msg m = {.head.value = VDPA_FILE_VDUSE_CONTROL};
 	struct vdpa_chan *c = open_chan(&m);
-	struct vduse_name_arg a = {.value = seconds};
+	struct vduse_name_arg a = {.value = value};
 	s64 ret;
 
 	if (!c)
 		return -errno;
 	strncpy(a.name, name, sizeof(a.name) - 1);
-	m.head.op = VDUSE_OP_SET_TIMEOUT;
+	m.head.op = op;
 	m.head.len = sizeof(a);
 	memcpy(m.data, &a, sizeof(a));
 	m.nfds = 0;
 	ret = vdpa_chan_call(c, &m);
 	vdpa_chan_free(c);
-	return (int)ret;
+	return ret;
+}
+
+int vduse_client_set_timeout(const char *name, u32 seconds)
+{
+	return (int)manage(VDUSE_OP_SET_TIMEOUT, name, seconds);
+}
+
+int vduse_client_get_timeout(const char *name, u32 *seconds)
+{
+	s64 ret = manage(VDUSE_OP_GET_TIMEOUT, name, 0);
+
+	if (ret < 0)
+		return (int)ret;
+	*seconds = (u32)ret;
+	return 0;
+}
+
+int vduse_client_set_bounce(const char *name, u64 bytes)
+{
+	return (int)manage(VDUSE_OP_SET_BOUNCE, name, bytes);
 }
 
 /* ---- Devices ---- */

@@ -14,16 +14,14 @@ enum {
 	/* VDPA_FILE_VDUSE_CONTROL; data: struct vduse_name_arg */
 	VDUSE_OP_GET_TIMEOUT = VDPA_OP_FIRST,	/* value: seconds */
 	VDUSE_OP_SET_TIMEOUT,
+	VDUSE_OP_SET_BOUNCE,
 	/* VDPA_FILE_VDUSE: fds[0]: the bounce domain, while umem may be registered; -EINVAL */
 	VDUSE_OP_DOMAIN,
 };
 
 struct vduse_name_arg {
 	char name[VDUSE_NAME_MAX];
-	u32 value;
+	u64 value;
 };
-
-/* Seconds that messages of device @name wait, 0 = for ever. 0 or -errno, -ENODEV: no such device. */
-int vduse_client_timeout(const char *name, u32 seconds);
 
 #endif

@@ -56,12 +56,15 @@ static s64 control_call(struct hub_file *f, const struct vdpa_msg *req, struct v
 		return control_ioctl(f->priv, req, rep);
 	case VDUSE_OP_GET_TIMEOUT:
 	case VDUSE_OP_SET_TIMEOUT:
+	case VDUSE_OP_SET_BOUNCE:
 		if (req->head.len != sizeof(a))
 			return -EINVAL;
 		memcpy(&a, req->data, sizeof(a));
 		a.name[sizeof(a.name) - 1] = '\0';
 		if (req->head.op == VDUSE_OP_SET_TIMEOUT)
-			return vduse_set_msg_timeout(a.name, a.value);
+			return a.value > UINT32_MAX ? -EINVAL : vduse_set_msg_timeout(a.name, (unsigned)a.value);
+		if (req->head.op == VDUSE_OP_SET_BOUNCE)
+			return vduse_set_bounce_size(a.name, a.value);
 		ret = vduse_get_msg_timeout(a.name, &seconds);
 		return ret ? ret : (s64)seconds;
 	default:
