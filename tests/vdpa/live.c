@@ -34,6 +34,7 @@
 #define DISK (64u << 20)
 
 static unsigned rounds = 10;
+static char *vhost_blk;		/* beside this program */
 
 /* ---- Reporting ---- */
 
@@ -467,6 +468,31 @@ static bool t_boot(void)
 	return true;
 }
 
+/* G.A 9, 10: another process drives the device through a vhost-vdpa node, while its mappings change. */
+static bool t_vhost(void)
+{
+	const char *argv[] = {NULL, "1000", NULL};
+	struct vdpa_device *d;
+	char node[256];
+	struct qsd q;
+	int ret;
+
+	CHECK(make_file("disk", DISK));
+	snprintf(node, sizeof(node), "driver=file,filename=%s", path("disk"));
+	qsd_start(&q, "d", node, true);
+	CHECK(!attach("d"));
+	d = vdpa_find("d");
+	ret = vdpa_bind(d, VDPA_DRIVER_VHOST);
+	vdpa_put(d);
+	CHECK(!ret);
+	CHECK(vhost_blk);
+	argv[0] = vhost_blk;
+	CHECK(reap(spawn(live.shim, argv), 60000) == 0);
+	CHECK(!vdpa_delete("d"));
+	CHECK(qsd_stop(&q));
+	return true;
+}
+
 /* G.A 18, in small: two daemons, attach and detach under load of the other. */
 static bool t_two(void)
 {
@@ -515,6 +541,7 @@ static const struct {
 	{"qcow2", "G.A 7: qcow2", t_qcow2},
 	{"nbd", "G.A 7: an NBD server", t_nbd},
 	{"readonly", "G.A 7: read-only export", t_readonly},
+	{"vhost", "G.A 9, 10: through vhost-vdpa, with mappings that change", t_vhost},
 	{"kill", "G.A 11: kill -9 under verify load", t_kill},
 	{"stopped", "G.A 12: SIGSTOP", t_stopped},
 	{"two", "G.A 18: attach and detach beside load", t_two},
@@ -548,7 +575,7 @@ int main(int argc, char **argv)
 		printf("1..0 # SKIP no %s\n", argv[3]);
 		return 0;
 	}
-	if (!live_begin(argv[1], argv[2], argv[3]))
+	if (asprintf(&vhost_blk, "%s_vhost_blk", argv[0]) < 0 || !live_begin(argv[1], argv[2], argv[3]))
 		return 1;
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	for (unsigned i = 0; i < ARRAY_SIZE(tests); i++) {

@@ -171,6 +171,7 @@ struct irq {
 struct device {
 	struct vdpa_chan *chan;
 	int sock;			/* messages; the program may close the number that it was given */
+	int peer;			/* keeps that from hanging up when the hub ends */
 	const struct vduse_page_vq *page;
 	size_t page_len;
 	u32 nvqs;
@@ -413,6 +414,8 @@ static void dev_free(struct device *d)
 		munmap((void *)d->page, d->page_len);
 	if (d->sock >= 0)
 		close(d->sock);
+	if (d->peer >= 0)
+		close(d->peer);
 	if (d->chan)
 		vdpa_chan_free(d->chan);
 	pthread_mutex_destroy(&d->lock);
@@ -468,7 +471,7 @@ static int dev_open(const struct vfs_node *node, const char *name, struct vfs_fi
 	d = calloc(1, sizeof(*d));
 	if (!d)
 		return -ENOMEM;
-	d->sock = -1;
+	d->sock = d->peer = -1;
 	pthread_mutex_init(&d->lock, NULL);
 	memcpy(m.data, name, m.head.len);
 	d->chan = open_chan(&m);
@@ -477,7 +480,7 @@ static int dev_open(const struct vfs_node *node, const char *name, struct vfs_fi
 		dev_free(d);
 		return ret;
 	}
-	ret = m.nfds == 2 ? map_page(d, m.fds[1]) : -EIO;
+	ret = m.nfds == 3 ? map_page(d, m.fds[1]) : -EIO;
 	if (!ret && (flags & O_NONBLOCK) && fcntl(m.fds[0], F_SETFL, O_NONBLOCK) < 0)
 		ret = -errno;
 	if (!ret)
@@ -490,6 +493,7 @@ static int dev_open(const struct vfs_node *node, const char *name, struct vfs_fi
 		return ret;
 	}
 	close(m.fds[1]);
+	d->peer = m.fds[2];
 	f->ops = &dev_ops;
 	f->priv = d;
 	f->any_process = true;

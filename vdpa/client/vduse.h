@@ -2,7 +2,8 @@
 /*
  * VDUSE over the hub's socket: operations beside the ioctls, and what
  * management says of VDUSE devices. A file of kind VDPA_FILE_VDUSE is opened
- * with its name as data; the reply carries the message socket and the page.
+ * with its name as data; the reply carries the message socket, the page and the
+ * socket's other end.
  */
 #ifndef VDPA_CLIENT_VDUSE_H
 #define VDPA_CLIENT_VDUSE_H

@@ -90,7 +90,7 @@ static int dev_open(struct hub_file *f, const struct vdpa_msg *req, struct vdpa_
 {
 	char name[VDUSE_NAME_MAX] = "";
 	struct vduse_dev *d;
-	int ret, sock, page;
+	int ret, sock, page, peer;
 
 	if (req->head.len >= sizeof(name))
 		return -ENODEV;
@@ -103,15 +103,20 @@ static int dev_open(struct hub_file *f, const struct vdpa_msg *req, struct vdpa_
 	if (ret)
 		return ret;
 	page = fcntl(vduse_page_fd(d), F_DUPFD_CLOEXEC, 0);
-	if (page < 0) {
+	peer = fcntl(vduse_peer_fd(d), F_DUPFD_CLOEXEC, 0);
+	if (page < 0 || peer < 0) {
 		ret = -errno;
 		close(sock);
+		if (page >= 0)
+			close(page);
 		vduse_close(d);
 		return ret;
 	}
 	f->priv = d;
 	hub_reply_fd(rep, sock);
 	hub_reply_fd(rep, page);
+	/* When the hub ends the daemon finds errors in its calls, not a socket that is always readable. */
+	hub_reply_fd(rep, peer);
 	return 0;
 }
 

@@ -68,6 +68,8 @@ ssize_t vduse_write(struct vduse_dev *d, const void *buf, size_t len);
  * eventfd by which the client can go on itself (vdpa/vduse/page.h) with *@seq.
  */
 long vduse_ioctl(struct vduse_dev *d, u32 nr, void *arg, size_t len, int in_fd, int *out_fd, u32 *seq);
+/* The other end of @sock; stays the device's. A daemon that has it too never finds its own hung up. */
+int vduse_peer_fd(struct vduse_dev *d);
 /* The file of the page, read-only; stays the device's. */
 int vduse_page_fd(struct vduse_dev *d);
 /* The bounce domain's file for a daemon that registers umem, or -EINVAL; stays the device's. */

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The block driver over /dev/vhost-vdpa-0, by nothing but libc's calls, under
+ * the preload object: memory is a file of this process that is mapped shared,
+ * which a VDUSE daemon then has too. After a verifying load, the table of
+ * mappings changes between requests.
+ *
+ *   userkvm run -- vhost_blk CYCLES
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/vhost.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "vdpa/blk.h"
+#include "vdpa/iotlb.h"
+#include "vdpa/vduse/domain.h"
+#include "vdpa/virtio/session.h"
+
+#define NODE "/dev/vhost-vdpa-0"
+#define SPARE (1ull << 32)	/* IOVAs of mappings that come and go */
+#define SPARE_SIZE 65536u
+#define WORKERS 3
+
+struct vhost {
+	struct vdpa_session s;
+	int fd;
+	struct vdpa_domain dom;
+	struct vdpa_iotlb *table;	/* of the domain's allocator */
+	u8 *mem;			/* the domain, mapped here */
+};
+
+static int message(int fd, u8 type, u64 iova, u64 size, const void *addr)
+{
+	struct vhost_msg_v2 m = {.type = VHOST_IOTLB_MSG_V2};
+
+	m.iotlb = (struct vhost_iotlb_msg){.iova = iova, .size = size, .uaddr = (u64)(uintptr_t)addr,
+					   .perm = VHOST_ACCESS_RW, .type = type};
+	return write(fd, &m, sizeof(m)) == sizeof(m) ? 0 : -errno;
+}
+
+static int call(int fd, unsigned long req, void *arg)
+{
+	return ioctl(fd, req, arg) < 0 ? -errno : 0;
+}
+
+static int op_open(struct vhost *v, struct vdpa_virtio_rep *r)
+{
+	u64 backend = 1ull << VHOST_BACKEND_F_IOTLB_MSG_V2;
+	u32 id, size, queues;
+	u16 num;
+	int ret;
+
+	v->fd = open(NODE, O_RDWR | O_CLOEXEC);
+	if (v->fd < 0)
+		return -errno;
+	ret = ioctl(v->fd, VHOST_SET_OWNER) < 0 ? -errno : call(v->fd, VHOST_SET_BACKEND_FEATURES, &backend);
+	if (!ret)
+		ret = call(v->fd, VHOST_VDPA_GET_DEVICE_ID, &id);
+	if (!ret)
+		ret = call(v->fd, VHOST_VDPA_GET_VRING_NUM, &num);
+	if (!ret)
+		ret = call(v->fd, VHOST_VDPA_GET_CONFIG_SIZE, &size);
+	if (!ret)
+		ret = call(v->fd, VHOST_VDPA_GET_VQS_COUNT, &queues);
+	if (!ret)
+		ret = message(v->fd, VHOST_IOTLB_UPDATE, 0, v->dom.iova_size, v->mem);
+	if (ret)
+		return ret;
+	r->v[0] = id;
+	r->v[1] = queues;
+	r->v[2] = num;
+	r->v[3] = 1;
+	r->v[4] = 4096;
+	r->v[5] = size;
+	r->fds[0] = fcntl(v->dom.fd, F_DUPFD_CLOEXEC, 0);
+	return 0;
+}
+
+static int op_config(struct vhost *v, const struct vdpa_virtio_req *q, struct vdpa_virtio_rep *r)
+{
+	struct {
+		struct vhost_vdpa_config c;
+		u8 bytes[VDPA_VIRTIO_DATA];
+	} arg = {.c = {.off = (u32)q->v[0], .len = (u32)q->v[1]}};
+	int ret = call(v->fd, VHOST_VDPA_GET_CONFIG, &arg);
+
+	memcpy(r->data, arg.bytes, sizeof(arg.bytes));
+	return ret;
+}
+
+static int op_vq_setup(struct vhost *v, const struct vdpa_virtio_req *q)
+{
+	struct vhost_vring_state s = {q->vq, (u32)q->v[0]};
+	struct vhost_vring_addr a = {.index = q->vq, .desc_user_addr = q->v[1], .avail_user_addr = q->v[2],
+				     .used_user_addr = q->v[3]};
+	int ret = call(v->fd, VHOST_SET_VRING_NUM, &s);
+
+	s.num = 0;
+	if (!ret)
+		ret = call(v->fd, VHOST_SET_VRING_BASE, &s);
+	return ret ? ret : call(v->fd, VHOST_SET_VRING_ADDR, &a);
+}
+
+static int vhost_call(struct vdpa_session *session, const struct vdpa_virtio_req *q, int fd, struct vdpa_virtio_rep *r)
+{
+	struct vhost *v = container_of(session, struct vhost, s);
+	struct vhost_vring_file file = {q->vq, fd};
+	struct vhost_vring_state state = {q->vq, (u32)q->v[0]};
+	u64 features = q->v[0];
+	u8 status = (u8)q->v[0];
+	int ret;
+
+	memset(r, 0, sizeof(*r));
+	r->fds[0] = r->fds[1] = -1;
+	switch (q->op) {
+	case VDPA_VIRTIO_OPEN:
+		return op_open(v, r);
+	case VDPA_VIRTIO_RESET:
+		status = 0;
+		return call(v->fd, VHOST_VDPA_SET_STATUS, &status);
+	case VDPA_VIRTIO_GET_STATUS:
+		ret = call(v->fd, VHOST_VDPA_GET_STATUS, &status);
+		r->v[0] = status;
+		return ret;
+	case VDPA_VIRTIO_SET_STATUS:
+		return call(v->fd, VHOST_VDPA_SET_STATUS, &status);
+	case VDPA_VIRTIO_GET_FEATURES:
+		return call(v->fd, VHOST_GET_FEATURES, &r->v[0]);
+	case VDPA_VIRTIO_SET_FEATURES:
+		return call(v->fd, VHOST_SET_FEATURES, &features);
+	case VDPA_VIRTIO_GET_CONFIG:
+		return op_config(v, q, r);
+	case VDPA_VIRTIO_CONFIG_FD:
+		return call(v->fd, VHOST_VDPA_SET_CONFIG_CALL, &fd);
+	case VDPA_VIRTIO_GENERATION:
+	case VDPA_VIRTIO_DMA_BOUNCE:
+	case VDPA_VIRTIO_VQ_GET_READY:
+		return 0;
+	case VDPA_VIRTIO_VQ_SETUP:
+		return op_vq_setup(v, q);
+	case VDPA_VIRTIO_VQ_CALL_FD:
+		return call(v->fd, VHOST_SET_VRING_CALL, &file);
+	case VDPA_VIRTIO_VQ_KICK_FD:
+		return call(v->fd, VHOST_SET_VRING_KICK, &file);
+	case VDPA_VIRTIO_VQ_READY:
+		return call(v->fd, VHOST_VDPA_SET_VRING_ENABLE, &state);
+	case VDPA_VIRTIO_DMA_INFO:
+		r->v[0] = v->dom.bounce_size;
+		r->v[1] = v->dom.iova_size;
+		return 0;
+	case VDPA_VIRTIO_DMA_ALLOC:
+		return vdpa_domain_alloc(&v->dom, v->table, q->v[0], &r->v[0]);
+	case VDPA_VIRTIO_DMA_FREE:
+		return vdpa_domain_free(&v->dom, v->table, q->v[0], q->v[1]);
+	default:
+		return -EOPNOTSUPP;
+	}
+}
+
+static void vhost_close(struct vdpa_session *s)
+{
+	struct vhost *v = container_of(s, struct vhost, s);
+
+	close(v->fd);
+}
+
+struct worker {
+	pthread_t thread;
+	struct vblk *b;
+	u16 queue;
+	u64 first, done;
+	int ret;
+};
+
+static _Atomic bool stop;
+
+static void *verify(void *arg)
+{
+	static const u32 sizes[] = {4096, 512, 65536};
+	struct worker *w = arg;
+	u8 *out = malloc(65536), *in = malloc(65536);
+
+	for (; !atomic_load(&stop) && !w->ret; w->done++) {
+		u32 len = sizes[w->done % 3];
+		u64 off = w->first + w->done * 65536 % (8u << 20);
+
+		memset(out, (int)(w->done * 7 + w->queue + 1), len);
+		w->ret = vblk_io(w->b, w->queue, VBLK_WRITE, out, off, len, 0);
+		if (!w->ret)
+			w->ret = vblk_io(w->b, w->queue, VBLK_READ, in, off, len, 0);
+		if (!w->ret && memcmp(out, in, len))
+			w->ret = -EBADMSG;
+	}
+	free(out);
+	free(in);
+	return NULL;
+}
+
+int main(int argc, char **argv)
+{
+	const struct vblk_cfg cfg = {.queues = WORKERS};
+	struct worker w[WORKERS] = { 0 };
+	struct vhost v = {.s = {vhost_call, vhost_close}};
+	unsigned cycles = argc > 1 ? (unsigned)atoi(argv[1]) : 1000;
+	int spare = memfd_create("spare", MFD_CLOEXEC), ret = 0;
+	char err[256] = "";
+	struct vblk *b;
+	u8 buf[4096];
+	void *p;
+
+	v.table = vdpa_iotlb_new(0);
+	if (vdpa_mem_init() || vdpa_domain_init(&v.dom, VDPA_BOUNCE_SIZE, VDPA_IOVA_SIZE) || ftruncate(spare, SPARE_SIZE))
+		return 1;
+	v.mem = mmap(NULL, v.dom.iova_size, PROT_READ | PROT_WRITE, MAP_SHARED, v.dom.fd, 0);
+	p = mmap(NULL, SPARE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, spare, 0);
+	b = vblk_open(&v.s, "vhost", &cfg, err);
+	if (!b) {
+		fprintf(stderr, "vhost_blk: %s\n", err);
+		return 1;
+	}
+	for (u16 i = 0; i < WORKERS; i++) {
+		w[i] = (struct worker){.b = b, .queue = i, .first = (u64)i * (16u << 20)};
+		pthread_create(&w[i].thread, NULL, verify, &w[i]);
+	}
+	usleep(500000);
+	atomic_store(&stop, true);
+	for (unsigned i = 0; i < WORKERS; i++) {
+		pthread_join(w[i].thread, NULL);
+		fprintf(stderr, "queue %u: %llu requests, %s\n", i, (unsigned long long)w[i].done * 2, strerror(-w[i].ret));
+		if (w[i].ret || !w[i].done)
+			ret = -EIO;
+	}
+	/*
+	 * Between requests and not under them: this daemon takes its mappings away from
+	 * requests that it has in flight, whose system calls then fail.
+	 */
+	for (unsigned i = 0; i < cycles && !ret; i++) {
+		ret = message(v.fd, i & 1 ? VHOST_IOTLB_INVALIDATE : VHOST_IOTLB_UPDATE, SPARE, SPARE_SIZE, i & 1 ? NULL : p);
+		memset(buf, (int)i, sizeof(buf));
+		if (!ret)
+			ret = vblk_io(b, 0, VBLK_WRITE, buf, 0, sizeof(buf), 0);
+		memset(buf, (int)i + 1, sizeof(buf));
+		if (!ret)
+			ret = vblk_io(b, 0, VBLK_READ, buf, 0, sizeof(buf), 0);
+		if (!ret && (buf[0] != (u8)i || buf[sizeof(buf) - 1] != (u8)i))
+			ret = -EBADMSG;
+	}
+	if (ret)
+		fprintf(stderr, "vhost_blk: %s\n", strerror(-ret));
+	vblk_close(b);
+	return ret ? 1 : 0;
+}
