@@ -97,6 +97,12 @@ void hv_get_debugregs(struct hv_vcpu *v, struct kvm_debugregs *d);
 int hv_set_debugregs(struct hv_vcpu *v, const struct kvm_debugregs *d);
 void hv_get_vcpu_events(struct hv_vcpu *v, struct kvm_vcpu_events *e);
 int hv_set_vcpu_events(struct hv_vcpu *v, const struct kvm_vcpu_events *e);
+/*
+ * KVM_GET/SET_NESTED_STATE without nesting: a guest that is not in VMX operation. GET: the bytes
+ * that the state has; the caller's room is @size. SET: -EINVAL for anything else.
+ */
+int hv_get_nested_state(struct hv_vcpu *v, struct kvm_nested_state *s, u32 size);
+int hv_set_nested_state(struct hv_vcpu *v, const struct kvm_nested_state *s);
 int hv_get_mp_state(struct hv_vcpu *v, struct kvm_mp_state *m);
 int hv_set_mp_state(struct hv_vcpu *v, const struct kvm_mp_state *m);
 /* One MSR, by user space. 0 or -EINVAL. */

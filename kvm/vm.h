@@ -95,7 +95,7 @@ struct hv_vm {
 	struct hyperv_vm *hyperv;	/* x86/hyperv/ */
 
 	/* capabilities that were enabled */
-	bool exception_payload, triple_fault_event;
+	bool exception_payload, triple_fault_event, exit_on_emulation_failure;
 	bool platform_info_hidden;	/* MSR ce is #GP to guests */
 	u32 user_space_msr_mask;
 	u64 disabled_quirks;

@@ -148,6 +148,18 @@ static long vcpu_attr(struct hv_vcpu *v, u32 req, unsigned long arg)
 	}
 }
 
+/* The client says how much room it has, and is told what it needs. */
+static long get_nested_state(struct hv_vcpu *v, unsigned long arg)
+{
+	UAPI_IN(struct kvm_nested_state, s, arg);
+	u32 room = s.size, need = (u32)hv_get_nested_state(v, &s, room);
+
+	if (need <= room)
+		return uapi_write(arg, &s, sizeof(s));
+	return uapi_write(arg + offsetof(struct kvm_nested_state, size), &need, sizeof(need)) < 0 ? -EFAULT :
+												    -E2BIG;
+}
+
 static long get_lapic(struct hv_vcpu *v, unsigned long arg)
 {
 	struct kvm_lapic_state *s;
@@ -247,6 +259,10 @@ static long ioctl_set(struct hv_vcpu *v, u32 req, unsigned long arg)
 		UAPI_IN(struct kvm_mp_state, s, arg);
 		return hv_set_mp_state(v, &s);
 	}
+	case KVM_SET_NESTED_STATE: {
+		UAPI_IN(struct kvm_nested_state, s, arg);
+		return hv_set_nested_state(v, &s);
+	}
 	case KVM_SET_GUEST_DEBUG: {
 		UAPI_IN(struct kvm_guest_debug, s, arg);
 		return hv_set_guest_debug(v, &s);
@@ -300,6 +316,8 @@ static long ioctl_locked(struct hv_vcpu *v, u32 req, unsigned long arg)
 	case KVM_GET_XSAVE2:
 	case KVM_SET_XSAVE:
 		return xsave(v, req, arg);
+	case KVM_GET_NESTED_STATE:
+		return get_nested_state(v, arg);
 	case KVM_GET_LAPIC:
 		return get_lapic(v, arg);
 	case KVM_SET_LAPIC:

@@ -215,6 +215,11 @@ int hv_emulation_failure(struct hv_vcpu *v, const u8 *insn, unsigned len)
 	struct kvm_run *run = v->run;
 
 	hv_stat_inc(v, HV_STAT_insn_emulation_fail);
+	/* A program of the guest's must not be able to end the guest, unless the client asks for every failure. */
+	if (hv_get_cpl(v) > 0 && !v->vm->exit_on_emulation_failure) {
+		hv_queue_ud(v);
+		return 1;
+	}
 	trace(kvm_emulate_insn, "0:%llx: %u bytes %02x %02x %02x %02x failed",
 	      (unsigned long long)hv_linear_rip(v), len, len > 0 ? insn[0] : 0,
 	      len > 1 ? insn[1] : 0, len > 2 ? insn[2] : 0, len > 3 ? insn[3] : 0);

@@ -212,3 +212,28 @@ int hv_set_vapic_addr(struct hv_vcpu *v, u64 addr)
 		return -EINVAL;
 	return 0;
 }
+
+/* ---- Nested virtualization: the state of a guest that has none ---- */
+
+#define NOWHERE (~0ull)
+
+int hv_get_nested_state(struct hv_vcpu *v, struct kvm_nested_state *s, u32 size)
+{
+	if (size < sizeof(*s))
+		return (int)sizeof(*s);
+	memset(s, 0, sizeof(*s));
+	s->format = KVM_STATE_NESTED_FORMAT_VMX;
+	s->size = sizeof(*s);
+	s->hdr.vmx.vmxon_pa = NOWHERE;
+	s->hdr.vmx.vmcs12_pa = NOWHERE;
+	return (int)sizeof(*s);
+}
+
+int hv_set_nested_state(struct hv_vcpu *v, const struct kvm_nested_state *s)
+{
+	if (s->size < sizeof(*s) || s->flags || s->format != KVM_STATE_NESTED_FORMAT_VMX)
+		return -EINVAL;
+	if (s->hdr.vmx.vmxon_pa != NOWHERE || s->hdr.vmx.vmcs12_pa != NOWHERE || s->hdr.vmx.smm.flags)
+		return -EINVAL;
+	return 0;
+}

@@ -111,6 +111,11 @@ static int enable_locked(struct hv_vm *vm, const struct kvm_enable_cap *c)
 	case KVM_CAP_X86_TRIPLE_FAULT_EVENT:
 		vm->triple_fault_event = a;
 		return 0;
+	case KVM_CAP_EXIT_ON_EMULATION_FAILURE:
+		if (a & ~1ull)
+			return -EINVAL;
+		vm->exit_on_emulation_failure = a;
+		return 0;
 	case KVM_CAP_X86_USER_SPACE_MSR:
 		if (a & ~(u64)HV_MSR_REASONS)
 			return -EINVAL;

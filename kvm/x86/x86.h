@@ -136,7 +136,10 @@ int hv_emulate_mmio(struct hv_vcpu *v, u64 gpa);
 int hv_emulate_task_switch(struct hv_vcpu *v, u16 tss, unsigned reason, bool has_error, u32 error);
 int hv_exit_io(struct hv_vcpu *v);
 void hv_emul_free(struct hv_vcpu *v);
-/* KVM_EXIT_INTERNAL_ERROR of the emulation kind with the instruction's bytes. Returns 0. */
+/*
+ * KVM_EXIT_INTERNAL_ERROR of the emulation kind with the instruction's bytes, or, at CPL > 0
+ * without KVM_CAP_EXIT_ON_EMULATION_FAILURE, #UD. As an exit handler.
+ */
 int hv_emulation_failure(struct hv_vcpu *v, const u8 *insn, unsigned len);
 int hv_internal_error(struct hv_vcpu *v, u32 suberror, unsigned ndata, const u64 *data);
 /* Load the emulating processor with the guest's state; NULL when memory is short. */

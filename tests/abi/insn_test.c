@@ -103,6 +103,33 @@ static void code_without_memory(void **state)
 	vm_free(&vm);
 }
 
+/* User code without memory: #UD for the guest, which here shuts down, or the client's business. */
+static void failure_at_cpl3(void **state)
+{
+	for (unsigned ask = 0; ask < 2; ask++) {
+		struct kvm_enable_cap cap = { .cap = KVM_CAP_EXIT_ON_EMULATION_FAILURE, .args = { ask } };
+		struct kvm_sregs s;
+		struct kvm_regs r;
+		struct vm vm;
+
+		vm_new(&vm, 0);
+		vm_do(&vm, KVM_ENABLE_CAP, &cap);
+		START(&vm, long, two_loads);
+		vcpu_do(&vm, KVM_GET_SREGS, &s);
+		s.ss.dpl = s.cs.dpl = 3;
+		s.ss.selector |= 3;
+		s.cs.selector |= 3;
+		vcpu_do(&vm, KVM_SET_SREGS, &s);
+		r = vm_regs(&vm);
+		r.rip = 0xd0000000;
+		vcpu_do(&vm, KVM_SET_REGS, &r);
+		vm_run(&vm, ask ? KVM_EXIT_INTERNAL_ERROR : KVM_EXIT_SHUTDOWN);
+		cap.args[0] = 2;
+		assert_int_equal(vm_ioctl(&vm, KVM_ENABLE_CAP, &cap), -EINVAL);
+		vm_free(&vm);
+	}
+}
+
 /* Corrected errors interrupt, where the client and the guest want them to. */
 static void corrected_machine_checks(void **state)
 {
@@ -140,6 +167,7 @@ int main(void)
 		cmocka_unit_test(general_detect_of_the_client),
 		cmocka_unit_test(platform_info_is_the_clients),
 		cmocka_unit_test(code_without_memory),
+		cmocka_unit_test(failure_at_cpl3),
 		cmocka_unit_test(corrected_machine_checks),
 	};
 

@@ -226,11 +226,40 @@ static void mp_state(void **state)
 	vm_free(&vm);
 }
 
+/* A guest outside of VMX operation has a state too, and no other is taken. */
+static void nested_state_of_nobody(void **state)
+{
+	struct kvm_nested_state s = { .size = 127 }, bad;
+	struct vm vm;
+
+	vm_new(&vm, 0);
+	assert_int_equal(vcpu_ioctl(&vm, KVM_GET_NESTED_STATE, &s), -E2BIG);
+	assert_int_equal(s.size, 128);
+	vcpu_do(&vm, KVM_GET_NESTED_STATE, &s);
+	assert_int_equal(s.flags | s.format, 0);
+	vcpu_do(&vm, KVM_SET_NESTED_STATE, &s);
+	for (unsigned i = 0; i < 5; i++) {
+		bad = s;
+		if (i == 0)
+			bad.flags = KVM_STATE_NESTED_GUEST_MODE;
+		else if (i == 1)
+			bad.format = KVM_STATE_NESTED_FORMAT_SVM;
+		else if (i == 2)
+			bad.hdr.vmx.vmxon_pa = 0x1000;
+		else if (i == 3)
+			bad.hdr.vmx.vmcs12_pa = 0x1000;
+		else
+			bad.size = 64;
+		assert_int_equal(vcpu_ioctl(&vm, KVM_SET_NESTED_STATE, &bad), -EINVAL);
+	}
+	vm_free(&vm);
+}
+
 static void wrong_state(void **state)
 {
 	static const struct { unsigned long req; long want; } rows[] = {
 		{ KVM_GET_LAPIC, -EINVAL }, { KVM_SET_VAPIC_ADDR, -EINVAL },
-		{ KVM_CREATE_VCPU, -EINVAL }, { KVM_GET_NESTED_STATE, -EINVAL },
+		{ KVM_CREATE_VCPU, -EINVAL },
 	};
 	struct kvm_interrupt irq = { .irq = 256 };
 	struct kvm_signal_mask mask = { .len = 4 };
@@ -338,6 +367,7 @@ int main(void)
 		cmocka_unit_test(debugregs),
 		cmocka_unit_test(events),
 		cmocka_unit_test(mp_state),
+		cmocka_unit_test(nested_state_of_nobody),
 		cmocka_unit_test(wrong_state),
 		cmocka_unit_test(absurd_cpuid),
 		cmocka_unit_test(guest_debug_refused),
