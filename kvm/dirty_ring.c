@@ -30,6 +30,13 @@ struct hv_dirty_ring {
 	u32 size, soft_limit;
 	_Atomic u32 dirty_index;	/* free-running: next to fill */
 	_Atomic u32 reset_index;	/* next to be taken back */
+	/*
+	 * What found no place: vCPUs stop at soft full, but nobody stops the threads that
+	 * write on a guest's behalf. Goes into the ring as places come free.
+	 */
+	struct late { u32 slot; u64 offset; } *late;
+	size_t nr_late, max_late;
+	_Atomic bool has_late;
 };
 
 int hv_dirty_ring_enable(struct hv_vm *vm, u64 bytes)
@@ -84,6 +91,7 @@ void hv_dirty_ring_vcpu_free(struct hv_vcpu *v)
 		return;
 	munmap(ring->gfns, ring->size * sizeof(struct kvm_dirty_gfn));
 	pthread_mutex_destroy(&ring->lock);
+	free(ring->late);
 	free(ring);
 	v->mmu->ring = NULL;
 }
@@ -106,10 +114,53 @@ bool hv_dirty_ring_has_space(struct hv_vcpu *v)
 	return !v->mmu->ring || used(v->mmu->ring) < v->mmu->ring->size;
 }
 
+/* Lock held, and there is a place. */
+static void put(struct hv_dirty_ring *ring, u32 slot, u64 offset)
+{
+	u32 i = atomic_load(&ring->dirty_index);
+	struct kvm_dirty_gfn *e = &ring->gfns[i % ring->size];
+
+	__atomic_store_n(&e->slot, slot, __ATOMIC_RELAXED);
+	__atomic_store_n(&e->offset, offset, __ATOMIC_RELAXED);
+	__atomic_store_n(&e->flags, KVM_DIRTY_GFN_F_DIRTY, __ATOMIC_RELEASE);
+	atomic_store(&ring->dirty_index, i + 1);
+}
+
+/* Lock held. */
+static void keep_for_later(struct hv_dirty_ring *ring, u32 slot, u64 offset)
+{
+	if (ring->nr_late == ring->max_late) {
+		size_t max = ring->max_late ? 2 * ring->max_late : 256;
+		struct late *more = realloc(ring->late, max * sizeof(*more));
+
+		if (!more) {
+			log_warn("no memory: a page written by a device is missing from the dirty ring");
+			return;
+		}
+		ring->late = more;
+		ring->max_late = max;
+	}
+	ring->late[ring->nr_late++] = (struct late){ slot, offset };
+	atomic_store(&ring->has_late, true);
+}
+
+static void put_late(struct hv_dirty_ring *ring)
+{
+	if (!atomic_load(&ring->has_late))
+		return;
+	pthread_mutex_lock(&ring->lock);
+	while (ring->nr_late && used(ring) < ring->size) {
+		ring->nr_late--;
+		put(ring, ring->late[ring->nr_late].slot, ring->late[ring->nr_late].offset);
+	}
+	atomic_store(&ring->has_late, ring->nr_late != 0);
+	pthread_mutex_unlock(&ring->lock);
+}
+
 void hv_dirty_ring_push(struct hv_vm *vm, struct hv_vcpu *v, const struct hv_memslot *slot, u64 gfn)
 {
+	u32 id = (u32)slot->as_id << 16 | slot->id;
 	struct hv_dirty_ring *ring;
-	struct kvm_dirty_gfn *e;
 
 	if (!v)
 		v = hv_memory_vcpu && hv_memory_vcpu->vm == vm ? hv_memory_vcpu : hv_vcpu_by_idx(vm, 0);
@@ -117,18 +168,10 @@ void hv_dirty_ring_push(struct hv_vm *vm, struct hv_vcpu *v, const struct hv_mem
 		return;
 	ring = v->mmu->ring;
 	pthread_mutex_lock(&ring->lock);
-	if (used(ring) < ring->size) {
-		u32 i = atomic_load(&ring->dirty_index);
-
-		e = &ring->gfns[i % ring->size];
-		__atomic_store_n(&e->slot, (u32)slot->as_id << 16 | slot->id, __ATOMIC_RELAXED);
-		__atomic_store_n(&e->offset, gfn - slot->gfn, __ATOMIC_RELAXED);
-		__atomic_store_n(&e->flags, KVM_DIRTY_GFN_F_DIRTY, __ATOMIC_RELEASE);
-		atomic_store(&ring->dirty_index, i + 1);
-	} else {
-		/* The run loop stops at soft full; only a stream of writes by other threads gets here. */
-		UNIMPL("dirty ring overflow by writes outside vCPUs");
-	}
+	if (used(ring) < ring->size)
+		put(ring, id, gfn - slot->gfn);
+	else
+		keep_for_later(ring, id, gfn - slot->gfn);
 	pthread_mutex_unlock(&ring->lock);
 }
 
@@ -195,6 +238,9 @@ int hv_reset_dirty_rings(struct hv_vm *vm)
 		if (v->mmu && v->mmu->ring)
 			count += reset_ring(vm, v->mmu->ring, &b);
 	batch_end(vm, &b);
+	hv_for_each_vcpu(i, v, vm)
+		if (v->mmu && v->mmu->ring)
+			put_late(v->mmu->ring);
 	if (b.flush)
 		hv_flush_remote_tlbs(vm);
 	pthread_mutex_unlock(&vm->slots_lock);

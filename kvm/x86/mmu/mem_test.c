@@ -483,11 +483,27 @@ static void test_ring(void **state)
 	for (u64 i = 0; i < 1024 - 576; i++) {
 		assert_false(hv_dirty_ring_soft_full(&cpu->v));
 		assert_int_equal(put(MB + 0x10000 + i * PAGE_SIZE, 1), HV_FAULT_RESUME);
-	}
+	
+}
 	assert_true(hv_dirty_ring_soft_full(&cpu->v));
 	for (u64 i = 1024 - 576; i < 1024; i++)
 		assert_int_equal(hv_write_guest(vm, 0, MB + i * PAGE_SIZE, &v, 8), 0);
 	assert_int_equal(put(MB + 0x1000, 1), HV_FAULT_DIRTY_FULL);
+	/* Writes by nobody's vCPU that find the ring full come later, none is lost. */
+	for (unsigned i = 0; i < 76; i++)
+		assert_int_equal(hv_write_guest(vm, 0, MB + i * PAGE_SIZE, &v, 8), 0);
+	for (unsigned round = 0; round < 2; round++) {
+		unsigned n = 0;
+
+		for (unsigned i = 0; i < 1024; i++) {
+			if (g[i].flags & KVM_DIRTY_GFN_F_DIRTY) {
+				g[i].flags = KVM_DIRTY_GFN_F_RESET;
+				n++;
+			}
+		}
+		assert_int_equal(n, round ? 76 : 1024);
+		assert_int_equal(hv_reset_dirty_rings(vm), n);
+	}
 	munmap(g, 1024 * 16);
 }
 
