@@ -58,6 +58,10 @@ u64 hv_mmu_load(struct hv_vcpu *v, unsigned as_id);
 /* Exit 62 and at dirty-log collection: drain the PML buffer (PML address and index in the VMCS). */
 void hv_mmu_flush_pml(struct hv_vcpu *v);
 
+/* Track dirty pages by D flags and PML: vCPUs have it on from their making. Before the first one. */
+void hv_mmu_use_pml(struct hv_vm *vm);
+bool hv_mmu_uses_pml(const struct hv_vm *vm);
+
 int hv_mmu_vm_new(struct hv_vm *vm);
 void hv_mmu_vm_free(struct hv_vm *vm);
 int hv_mmu_vcpu_new(struct hv_vcpu *v);

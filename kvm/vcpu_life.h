@@ -12,6 +12,9 @@ void hv_vcpu_free(struct hv_vcpu *v);
 int hv_x86_vcpu_new(struct hv_vcpu *v);
 void hv_x86_vcpu_free(struct hv_vcpu *v);
 
+/* x86/vmx/vmcs.c: does VT-x of the model log dirty pages? */
+bool hv_vmx_has_pml(const struct x86_model *model);
+
 /* x86/msr_user.c */
 void hv_msr_filter_free(struct hv_vm *vm);
 

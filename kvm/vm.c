@@ -73,6 +73,8 @@ int hv_vm_new(const char *model, struct hv_vm **out)
 	r = hv_mmu_vm_new(vm);
 	if (r < 0)
 		goto fail_mmu;
+	if (hv_vmx_has_pml(m))
+		hv_mmu_use_pml(vm);
 	*out = vm;
 	return 0;
 

@@ -156,6 +156,11 @@ static int run_loop(struct hv_vcpu *v)
 	int r;
 
 	for (;;) {
+		/* No entry with a ring that one more stay could overflow: a PML buffer comes at once. */
+		if (unlikely(hv_dirty_ring_soft_full(v))) {
+			v->run->exit_reason = KVM_EXIT_DIRTY_RING_FULL;
+			return 0;
+		}
 		if (likely(atomic_load_explicit(&v->mp_state, memory_order_relaxed) ==
 			   KVM_MP_STATE_RUNNABLE) || runnable(v))
 			r = hv_vmx_run(v);
@@ -170,10 +175,6 @@ static int run_loop(struct hv_vcpu *v)
 		}
 		if (unlikely(hv_signal_pending(v)))
 			return interrupted(v);
-		if (unlikely(hv_dirty_ring_soft_full(v))) {
-			v->run->exit_reason = KVM_EXIT_DIRTY_RING_FULL;
-			return 0;
-		}
 	}
 }
 

@@ -92,7 +92,7 @@ struct hv_exception {
 
 struct hv_vcpu_x86 {
 	/* ---- VT-x: x86/vmx/ ---- */
-	void *pages;			/* VMXON region, VMCS, MSR bitmap */
+	void *pages;			/* VMXON region, VMCS, MSR bitmap, PML buffer */
 	u8 *msr_bitmap;
 	bool launched;
 	u32 pin, proc, proc2, entry_ctls, exc_bitmap;	/* last values written */

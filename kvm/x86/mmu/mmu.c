@@ -111,6 +111,16 @@ static struct tdp_table *find_or_make_root(struct hv_mmu *mmu, unsigned as_id)
 	return r;
 }
 
+void hv_mmu_use_pml(struct hv_vm *vm)
+{
+	vm->mmu->pml = true;
+}
+
+bool hv_mmu_uses_pml(const struct hv_vm *vm)
+{
+	return vm->mmu->pml;
+}
+
 u64 hv_mmu_load(struct hv_vcpu *v, unsigned as_id)
 {
 	struct hv_vcpu_mmu *m = v->mmu;

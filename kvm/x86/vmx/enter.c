@@ -288,6 +288,9 @@ int hv_vmx_run(struct hv_vcpu *v)
 		return 1;
 	}
 	r = x86_vmenter(v->cpu, !x->launched, &bad);
+	/* Before anybody may take this vCPU for outside: who collects dirty pages relies on that. */
+	if (x->proc2 & PROC2_PML)
+		hv_mmu_flush_pml(v);
 	atomic_store_explicit(&v->mode, HV_OUTSIDE_GUEST, memory_order_release);
 	if (unlikely(r != VMX_OK)) {
 		if (r == VMX_BUS_ERROR) {

@@ -11,7 +11,9 @@
 
 #include "base/log.h"
 #include "kvm/mem.h"
+#include "kvm/vcpu_life.h"
 #include "kvm/x86/clock.h"
+#include "kvm/x86/cpuid.h"
 #include "kvm/x86/x86.h"
 
 #define MSR_FEATURE_CONTROL 0x3a
@@ -35,6 +37,10 @@
 /* Spinning guests give way: exit after 4096 TSC ticks of a PAUSE loop at CPL 0. */
 #define PLE_GAP 128
 #define PLE_WINDOW 4096
+
+/* VMXON region, VMCS, MSR bitmap, PML buffer. */
+#define NR_PAGES 4
+#define PML_LAST 511
 
 static u64 page_addr(const struct hv_vcpu *v, unsigned page)
 {
@@ -98,6 +104,12 @@ static void fill_controls(struct hv_vcpu *v)
 			    PROC2_PAUSE_LOOP_EXITING);
 	/* Scaling costs a multiplication per RDTSC: on when hv_vmx_load_tsc() needs it. */
 	x->proc2 &= ~PROC2_TSC_SCALING;
+	/* Pages of slots that are not logged are dirty from the start, so nothing is logged for nobody. */
+	if (hv_mmu_uses_pml(v->vm)) {
+		x->proc2 |= PROC2_PML;
+		vmcs_set(v, VMCS_PML_ADDR, page_addr(v, 3));
+		vmcs_set(v, VMCS_PML_INDEX, PML_LAST);
+	}
 	vmcs_set(v, VMCS_PROC_BASED_CTLS2, x->proc2);
 	vmcs_set(v, VMCS_EXIT_CTLS,
 		 controls(v, MSR_VMX_TRUE_EXIT,
@@ -153,6 +165,13 @@ static void fill_host_state(struct hv_vcpu *v)
 	vmcs_set(v, VMCS_HOST_RIP, HOST_RIP);
 }
 
+bool hv_vmx_has_pml(const struct x86_model *model)
+{
+	u64 cap;
+
+	return hv_model_rdmsr(model, MSR_VMX_PROC2, &cap) == 0 && (cap >> 32 & PROC2_PML);
+}
+
 int hv_vmx_vcpu_new(struct hv_vcpu *v)
 {
 	struct hv_vcpu_x86 *x = v->x86;
@@ -160,10 +179,10 @@ int hv_vmx_vcpu_new(struct hv_vcpu *v)
 	u64 fc;
 	u8 *p;
 
-	p = aligned_alloc(PAGE_SIZE, 3 * PAGE_SIZE);
+	p = aligned_alloc(PAGE_SIZE, NR_PAGES * PAGE_SIZE);
 	if (!p)
 		return -ENOMEM;
-	memset(p, 0, 3 * PAGE_SIZE);
+	memset(p, 0, NR_PAGES * PAGE_SIZE);
 	x->pages = p;
 	x->msr_bitmap = p + 2 * PAGE_SIZE;
 	/* One processor per vCPU: any number but 0 tells its guest from root mode. */
