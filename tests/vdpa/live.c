@@ -458,8 +458,8 @@ static bool t_boot(void)
 	snprintf(node, sizeof(node), "driver=file,filename=%s", path("disk"));
 	qsd_start(&q, "d", node, true);
 	CHECK(!attach("d"));
-	snprintf(cmd, sizeof(cmd), "%s boot -m 256 --timeout 100 -d vdpa:d --run '%s' >%s/out", live.userkvm, run_in_guest, live.dir);
-	CHECK(run_for(120000, "sh", "-c", cmd, NULL));
+	snprintf(cmd, sizeof(cmd), "%s boot -m 256 --timeout 900 -d vdpa:d --run '%s' >%s/out", live.userkvm, run_in_guest, live.dir);
+	CHECK(run_for(1000000, "sh", "-c", cmd, NULL));
 	CHECK(run("sh", "-c", "grep -q \"$(cat \"$1\")\" \"$2\"", "sh", path("sum"), path("out"), NULL));
 	CHECK(run("sh", "-c", "head -c 1048576 \"$1\" | cmp -n 1048576 - /dev/zero", "sh", path("disk"), NULL));
 	CHECK(run("cmp", "-n", "4194304", "-i", "8388608:16777216", path("disk"), path("disk"), NULL));
