@@ -268,9 +268,9 @@ static void protocol(void **state)
 	r.request_id++;
 	assert_int_equal(vduse_write(td.d, &r, sizeof(r)), -ENOENT);
 	r.request_id--;
-	/* 10^5 random replies move nothing; a matching number needs luck that the seed does not have. */
+	/* 10^6 random replies move nothing; a matching number needs luck that the seed does not have. */
 	srandom(20261120);
-	for (unsigned n = 0; n < 100000; n++) {
+	for (unsigned n = 0; n < 1000000; n++) {
 		struct vduse_dev_response x = {.request_id = (u32)random() | 0x100};
 
 		assert_int_equal(vduse_write(td.d, &x, sizeof(x)), -ENOENT);
@@ -399,6 +399,24 @@ static void broken(void **state)
 	down();
 }
 
+/* 0: as long as it takes. */
+static void no_time_out(void **state)
+{
+	struct sender s = {.status = 1};
+
+	up(1);
+	assert_int_equal(vduse_set_msg_timeout("disk", 0), 0);
+	atomic_store(&td.mute, true);
+	usleep(50000);
+	pthread_create(&s.thread, NULL, send_status, &s);
+	usleep(1200000);
+	assert_int_equal(ops->get_status(dev), 0);
+	atomic_store(&td.mute, false);
+	pthread_join(s.thread, NULL);
+	assert_int_equal(ops->get_status(dev), 1);
+	down();
+}
+
 static void refused_driver_ok(void **state)
 {
 	up(1);
@@ -500,6 +518,42 @@ static void kicks(void **state)
 	down();
 	close(fd);
 	close(fd2);
+}
+
+#define KICKS 20000
+
+static void *kick(void *arg)
+{
+	for (unsigned i = 0; i < KICKS; i++)
+		ops->kick_vq(dev, 0);
+	return NULL;
+}
+
+/* Replaced while it is kicked: each kick reaches one of the eventfds. */
+static void kicks_meanwhile(void **state)
+{
+	int fd[2] = {eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)}, out;
+	u64 sum = 0, n;
+	pthread_t t;
+	u32 seq;
+
+	up(1);
+	ops->set_vq_ready(dev, 0, true);
+	for (unsigned i = 0; i < 1000; i++) {
+		struct vduse_vq_eventfd e = {.fd = fd[i & 1]};
+
+		assert_int_equal(vduse_ioctl(td.d, VDUSE_VQ_SETUP_KICKFD, &e, sizeof(e), fd[i & 1], &out, &seq), 0);
+		if (!i)
+			pthread_create(&t, NULL, kick, NULL);
+	}
+	pthread_join(t, NULL);
+	for (unsigned i = 0; i < 2; i++)
+		if (read(fd[i], &n, sizeof(n)) == sizeof(n))
+			sum += n;
+	assert_int_equal(sum, KICKS);
+	down();
+	close(fd[0]);
+	close(fd[1]);
 }
 
 /* ---- A.5: the rest ---- */
@@ -765,9 +819,11 @@ int main(void)
 		{ "G.A 9: files of a vhost-vdpa client, private memory", vhost_tables, NULL, NULL, NULL },
 		{ "G.A 10: tables that change 10^4 times", changing_tables, NULL, NULL, NULL },
 		{ "G.A 12: a daemon that does not answer", broken, NULL, NULL, NULL },
+		{ "G.A 12: time-out 0", no_time_out, NULL, NULL, NULL },
 		{ "G.A 13: DRIVER_OK refused", refused_driver_ok, NULL, NULL, NULL },
 		{ "G.A 14: interrupts", interrupts, NULL, NULL, NULL },
 		{ "G.A 16: kicks", kicks, NULL, NULL, NULL },
+		{ "G.A 16: eventfds replaced under kicks", kicks_meanwhile, NULL, NULL, NULL },
 		{ "configuration space", config_space, NULL, NULL, NULL },
 		{ "IOTLB of the domain", iotlb, NULL, NULL, NULL },
 		{ "G.A 17: umem", umem, NULL, NULL, NULL },
