@@ -150,6 +150,12 @@ static void fill(u8 *d, u64 v, u64 n, unsigned size)
 		memset(d, (int)v, n);
 		return;
 	}
+#ifdef __x86_64__
+	if (BULK && size == 8) {
+		__asm__ volatile("rep stosq" : "+D"(d), "+c"(n) : "a"(v) : "memory");
+		return;
+	}
+#endif
 	for (u64 i = 0; i < n; i++) {
 		if (BULK)
 			memcpy(d + i * size, &v, size);

@@ -49,7 +49,8 @@ u64 jit_call_c(struct x86_cpu *cpu, struct x86_jit_trans *t, u64 nr)
 	op->fn(cpu, op);
 	cpu->op = NULL;
 	cpu->jit_flags = to_jit_flags(cpu);
-	if (likely(!(op->flags & X86_OP_END) && !cpu->slow))
+	/* STAC and CLAC change the TLB array inside a block. */
+	if (likely(!(op->flags & X86_OP_END) && !cpu->slow && cpu->mmu_idx == t->page->idx))
 		return 0;
 	cpu->jit_left = (u32)nr + 1;
 	cpu->rip = cpu->gpr[X86_REG_NEXT_RIP];

@@ -99,7 +99,8 @@ struct x86_jit_tr {
 typedef bool jit_emit_fn(struct x86_jit_tr *t);
 
 /* The families, tried in the order of the table in translate.c. */
-jit_emit_fn jit_emit_branch, jit_emit_stack, jit_emit_int, jit_emit_vec, jit_emit_x87, jit_emit_implicit;
+jit_emit_fn jit_emit_branch, jit_emit_stack, jit_emit_int, jit_emit_vec, jit_emit_x87, jit_emit_implicit,
+	jit_emit_system;
 
 /* ---- Registers ---- */
 
@@ -144,6 +145,8 @@ void jit_flags_dead(struct x86_jit_tr *t);
 void jit_mem(struct x86_jit_tr *t, unsigned size, bool write);
 /* The same for linear address [guest register @r + @disp] with segment rules of @seg. */
 void jit_mem_at(struct x86_jit_tr *t, unsigned seg, unsigned r, s32 disp, unsigned size, bool write);
+/* The same for the effective address in RCX, with the flags put aside (jit_flags_lost()) before it was made. */
+void jit_mem_ea(struct x86_jit_tr *t, unsigned size, bool write);
 /* RCX := effective address of the memory operand, without segment base. No flag changes. */
 void jit_ea(struct x86_jit_tr *t);
 

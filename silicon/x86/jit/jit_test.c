@@ -303,6 +303,23 @@ static void test_any(void **state)
 	assert_true(campaign(KIND_ANY, 500) > 70);
 }
 
+/* stac; jmp +0; mov eax, [rbx]; clac; mov ecx, [rbx]; hlt: the second access must fault under SMAP. */
+static void test_smap(void **state)
+{
+	code_len = test_hex(code, "0f 01 cb eb 00 8b 03 0f 01 ca 8b 0b f4");
+	choose_state();
+	start.s.gpr[X86_RBX] = T_DATA;
+	start.s.cr4 |= CR4_SMAP;
+	memcpy(start.data + (T_CODE - T_MEM), code, code_len);
+	for (unsigned i = 0; i < 3; i++) {
+		run(interp, &got[0]);
+		run(jit, &got[1]);
+		assert_false(compare(true));
+		assert_int_equal(got[1].result, X86_RUN_SHUTDOWN);
+		assert_int_equal(got[1].s.cr2, T_DATA);
+	}
+}
+
 static int setup(void **state)
 {
 	setenv("USERKVM_JIT_HOT", "0", 1);
@@ -336,6 +353,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_x87),
 		cmocka_unit_test(test_int),
 		cmocka_unit_test(test_any),
+		cmocka_unit_test(test_smap),
 	};
 
 	/* Another seed than in CI, to look further. */

@@ -120,6 +120,12 @@ void jit_mem(struct x86_jit_tr *t, unsigned size, bool write)
 	check(t, JIT_RCX, size, write);
 }
 
+void jit_mem_ea(struct x86_jit_tr *t, unsigned size, bool write)
+{
+	add_base(t, t->op->seg);
+	check(t, JIT_RCX, size, write);
+}
+
 void jit_mem_at(struct x86_jit_tr *t, unsigned seg, unsigned r, s32 disp, unsigned size, bool write)
 {
 	jit_flags_lost(t);
