@@ -74,7 +74,8 @@ def exits(userkvm, folder):
                 path = os.path.join(folder, "rom")
                 with open(path, "wb") as f:
                     f.write(rom(access, n))
-                args = ["-machine", "pc", "-m", "16M", "-bios", path, "-device", "isa-debug-exit"]
+                args = ["-machine", "pc", "-m", "16M", "-vga", "std", "-bios", path,
+                        "-device", "isa-debug-exit,iobase=0xf4"]
                 spent.append(median([cpu_seconds(command_line(userkvm, accel, args)) for _ in range(3)]))
             figures.append((spent[1] - spent[0]) / count * 1e6)
         report(what, "CPU us", figures)

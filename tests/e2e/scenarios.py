@@ -376,6 +376,7 @@ SCENARIOS = {
     "pc-off": machine("-machine", "pc,kernel-irqchip=off", "-cpu", "max"),
     "q35-4": machine("-machine", "q35", "-cpu", "max", "-smp", "4"),
     "q35-split": machine("-machine", "q35,kernel-irqchip=split", "-cpu", "max", "-smp", "2"),
+    "q35-smm": machine("-machine", "q35,smm=on", "-cpu", "max", "-smp", "2"),
     "q35-quiet": sound_kernel("-machine", "q35", "-cpu", "host", "-smp", "2"),
     "microvm": machine("-machine", "microvm", "-cpu", "max", "-smp", "2"),
     "microvm-rtc": machine("-machine", "microvm,rtc=on,pit=on,pic=on", "-cpu", "host"),
