@@ -256,7 +256,7 @@ def main():
     ap.add_argument("--ms", type=int, default=100)
     ap.add_argument("--only", default="")
     ap.add_argument("workload", nargs="*")
-    o = ap.parse_args()
+    o = ap.parse_intermixed_args()
     try:
         # The marks must be read when they come.
         os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
