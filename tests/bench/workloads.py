@@ -227,7 +227,7 @@ def table(m, workloads, results, pick):
         line = f"{key:<13}{'us':>8}"
         for n in m.names:
             values = results[n].values.get(key)
-            line += f"{statistics.median(values):>9.4g}{' ' if n == 'native' else ' us'}" if values else f"{'-':>12}"
+            line += (f"{statistics.median(values):>10.4g}" if n == 'native' else f"{statistics.median(values):>9.4g} us") if values else f"{'-':>12}"
         print(line)
     rows = [w.name for w in workloads if w.flags & COMPUTE]
     for what, keep in (("compute rows", rows), ("without REP copies", [r for r in rows if r not in ("memcpy16k", "repmovsb")])):
