@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 /* `userkvm vdpa`: the hub, and management with the words of iproute2's vdpa(8). */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +9,7 @@
 #include "tools/cmd_vdpa.h"
 #include "tools/vdpa_mgmt.h"
 #include "vdpa/hub.h"
+#include "vdpa/mgmt.h"
 
 #define HUB_IDLE_S 5
 
@@ -31,10 +33,34 @@ static int run_hub(const struct cmd *cmd, int argc, char **argv)
 	return vdpa_hub_main(&o) ? EXIT_ERROR : 0;
 }
 
+/* Which node a device has: in sysfs elsewhere, which nobody has here. */
+static int run_node(const struct cmd *cmd, int argc, char **argv)
+{
+	struct vdpa_mgmt_client *c;
+	int n;
+
+	if (argc != 2)
+		return cmd_usage(cmd, "vdpa node wants the name of a device");
+	n = vdpa_mgmt_connect(&c);
+	if (!n) {
+		n = vdpa_mgmt_node(c, argv[1]);
+		vdpa_mgmt_disconnect(c);
+	}
+	if (n == -ENOENT)
+		fprintf(stderr, "%s has no node: another driver has it\n", argv[1]);
+	else if (n < 0)
+		fprintf(stderr, "%s: %s\n", argv[1], strerror(-n));
+	else
+		printf("/dev/vhost-vdpa-%d\n", n);
+	return n < 0;
+}
+
 static int cmd_vdpa_run(const struct cmd *cmd, int argc, char **argv)
 {
 	if (argc > 1 && !strcmp(argv[1], "hub"))
 		return run_hub(cmd, argc - 1, argv + 1);
+	if (argc > 1 && !strcmp(argv[1], "node"))
+		return run_node(cmd, argc - 1, argv + 1);
 	if (argc > 1 && !strcmp(argv[1], "vduse"))
 		return vdpa_vduse(cmd, argc - 1, argv + 1);
 	if (argc > 1 && !strcmp(argv[1], "nbd"))
@@ -53,14 +79,16 @@ const struct cmd cmd_vdpa = {
 "       userkvm vdpa dev del DEV\n"
 "       userkvm vdpa [OPTION...] dev config show [DEV]\n"
 "       userkvm vdpa [OPTION...] dev vstats show DEV [qidx N]\n"
+"       userkvm vdpa node DEV\n"
 "       userkvm vdpa vduse DEV [msg_timeout SECONDS] [bounce_size BYTES]\n"
 "       userkvm vdpa nbd DEV --socket FILE [--readonly] [--threads N]\n"
 "       userkvm vdpa hub [--idle SECONDS]\n"
 "\n"
 "Manage vDPA devices as vdpa(8) of iproute2 does; words may be shortened. Devices\n"
 "live in a hub, one process for each user, which is started when something needs\n"
-"it and exits when it has no device and no client. A device is found at\n"
-"/dev/vhost-vdpa-N by programs under 'userkvm run'; so does iproute2's own vdpa.\n"
+"it and exits when it has no device and no client. Programs under 'userkvm run'\n"
+"find a device at the /dev/vhost-vdpa-N that 'node' prints; so does iproute2's own\n"
+"vdpa find the hub.\n"
 "\n"
 "  -j, --json     print JSON\n"
 "  -p, --pretty   in lines\n"

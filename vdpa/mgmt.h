@@ -22,4 +22,10 @@ int vdpa_mgmt_send(struct vdpa_mgmt_client *c, const void *data, size_t len);
 /* The next datagram of replies; -EAGAIN: no more. */
 ssize_t vdpa_mgmt_receive(struct vdpa_mgmt_client *c, void *buf, size_t room);
 
+/*
+ * What sysfs tells elsewhere: the N of /dev/vhost-vdpa-N of a device. -ENODEV: no such device;
+ * -ENOENT: it has no node, since another driver has it.
+ */
+int vdpa_mgmt_node(struct vdpa_mgmt_client *c, const char *name);
+
 #endif

@@ -15,11 +15,8 @@ n=0 failed=0
 v() { timeout 60 "$userkvm" vdpa "$@"; }
 real() { timeout 60 "$userkvm" run -- /usr/sbin/vdpa "$@"; }
 hub_pid() {
-	for p in /proc/[0-9]*; do
-		[ "$(tr '\0' ' ' <"$p/cmdline")" = "userkvm vdpa hub --daemon " ] || continue
-		tr '\0' '\n' <"$p/environ" | grep -qx "XDG_RUNTIME_DIR=$tmp" && echo "${p#/proc/}"
-	done 2>/dev/null
-}
+	read -r pid <"$tmp/userkvm/hub.lock" && kill -0 "$pid" && echo "$pid"
+} 2>/dev/null
 
 cleanup() {
 	pid=$(hub_pid)
@@ -75,6 +72,7 @@ echo "TAP version 13"
 
 # ---- A hub appears when it is needed ----
 prints "G.C 1: empty bus, no hub before" v dev show </dev/null
+echo "hub '$(hub_pid)'" >"$tmp/why"
 [ -n "$(hub_pid)" ] && [ "$(stat -c %a "$tmp/userkvm")" = 700 ] && [ "$(stat -c %a "$tmp/userkvm/hub")" = 600 ]
 ok $? "a hub was started, its folder and socket are the user's alone"
 prints "G.C 1: empty bus, JSON" v -j dev show <<'TXT'
@@ -128,7 +126,12 @@ prints "G.C 1: configuration, JSON" v -j dev config show foo <<'TXT'
 {"config":{"foo":{"mac":"00:11:22:33:44:55","link ":"up","link_announce ":false,"mtu":1500}}}
 TXT
 
+prints "a device's node" v node disk <<'TXT'
+/dev/vhost-vdpa-1
+TXT
+
 # ---- Refusals ----
+refuses "node of nobody" "No such device" v node nobody
 refuses "G.C 2: name taken" "File exists" v dev add name foo mgmtdev vdpasim_net
 refuses "G.C 2: no such parent" "No such device" v dev add name x mgmtdev vdpasim_fs
 refuses "G.C 2: bus of a software parent" "No such device" v dev add name x mgmtdev pci/vdpasim_net

@@ -66,3 +66,13 @@ ssize_t vdpa_mgmt_receive(struct vdpa_mgmt_client *c, void *buf, size_t room)
 	memcpy(buf, m.data, min((size_t)m.head.len, room));
 	return (ssize_t)m.head.len;
 }
+
+int vdpa_mgmt_node(struct vdpa_mgmt_client *c, const char *name)
+{
+	struct vdpa_msg m = { .head = { .op = MGMT_OP_NODE, .len = (u32)strlen(name) } };
+
+	if (m.head.len > sizeof(m.data))
+		return -ENODEV;
+	memcpy(m.data, name, m.head.len);
+	return (int)vdpa_chan_call(c->chan, &m);
+}

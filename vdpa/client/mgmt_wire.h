@@ -8,6 +8,7 @@
 enum {
 	MGMT_OP_SEND = VDPA_OP_FIRST,	/* data: requests; returns when they have been carried out */
 	MGMT_OP_RECEIVE,		/* the next datagram of replies, or -EAGAIN */
+	MGMT_OP_NODE,			/* data: a device's name; value: the N of its /dev/vhost-vdpa-N */
 };
 
 #endif

@@ -51,6 +51,13 @@ static int take_lock(const char *sock_path)
 	return fd;
 }
 
+/* Who has the lock, for people; nothing depends on it. */
+static void sign_lock(int lock)
+{
+	if (ftruncate(lock, 0) < 0 || dprintf(lock, "%d\n", (int)getpid()) < 0)
+		log_warn("vdpa hub: lock file: %s", strerror(errno));
+}
+
 static int listen_at(const struct sockaddr_un *addr)
 {
 	int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -147,8 +154,10 @@ int vdpa_hub_main(const struct vdpa_hub_opts *o)
 	}
 	/* Threads begin in the process that stays. */
 	err = o->daemon ? go_background(addr.sun_path) : 0;
-	if (!err)
+	if (!err) {
+		sign_lock(lock);
 		err = vdpa_mem_init();
+	}
 	if (!err)
 		err = hub_init_parts();
 	if (!err)

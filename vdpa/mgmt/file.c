@@ -1,15 +1,34 @@
 // SPDX-License-Identifier: MIT
 /* Management sessions as files of the hub. */
 #include <errno.h>
+#include <string.h>
 
 #include "vdpa/client/mgmt_wire.h"
 #include "vdpa/hub/hub.h"
 #include "vdpa/mgmt/mgmt.h"
+#include "vdpa/vdpa.h"
+#include "vdpa/vhost/vhost.h"
 
 static int open_session(struct hub_file *f, const struct vdpa_msg *req, struct vdpa_msg *rep)
 {
 	f->priv = mgmt_session_new();
 	return f->priv ? 0 : -ENOMEM;
+}
+
+static s64 node_of(const struct vdpa_msg *req)
+{
+	char name[VDPA_NAME_MAX + 1];
+	struct vdpa_device *d;
+
+	if (req->head.len >= sizeof(name))
+		return -ENODEV;
+	memcpy(name, req->data, req->head.len);
+	name[req->head.len] = 0;
+	d = vdpa_find(name);
+	if (!d)
+		return -ENODEV;
+	vdpa_put(d);
+	return vhost_vdpa_node_of(name);
 }
 
 static s64 call_session(struct hub_file *f, const struct vdpa_msg *req, struct vdpa_msg *rep)
@@ -23,6 +42,8 @@ static s64 call_session(struct hub_file *f, const struct vdpa_msg *req, struct v
 		n = mgmt_receive(f->priv, rep->data, sizeof(rep->data));
 		rep->head.len = n > 0 ? (u32)n : 0;
 		return n;
+	case MGMT_OP_NODE:
+		return node_of(req);
 	default:
 		return -ENOTTY;
 	}
