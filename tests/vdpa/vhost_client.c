@@ -271,6 +271,26 @@ static void test_ranges(void **state)
 	close(fd);
 }
 
+/* As many mappings as there may be, each with its file, and not one more. */
+static void test_limit(void **state)
+{
+	int fd = open_node(), memfd = memfd_create("many", MFD_CLOEXEC);
+	uint8_t *p;
+
+	assert_int_equal(ftruncate(memfd, 2049 * 4096), 0);
+	p = mmap(NULL, 2049 * 4096, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
+	assert_int_equal(ioctl(fd, VHOST_SET_OWNER), 0);
+	assert_int_equal(message(fd, VHOST_IOTLB_BATCH_BEGIN, 0, 0, NULL, 0), 72);
+	for (uint64_t i = 0; i < 2048; i++)
+		assert_int_equal(message(fd, VHOST_IOTLB_UPDATE, i << 13, 4096, p + (i << 12), 3), 72);
+	assert_int_equal(message(fd, VHOST_IOTLB_UPDATE, 2048 << 13, 4096, p + (2048 << 12), 3), -1);
+	assert_int_equal(errno, EFAULT);
+	assert_int_equal(message(fd, VHOST_IOTLB_BATCH_END, 0, 0, NULL, 0), 72);
+	munmap(p, 2049 * 4096);
+	close(memfd);
+	close(fd);
+}
+
 /* ---- G.B 9: who has the descriptor ---- */
 
 static int child_of(pid_t pid)
@@ -414,6 +434,7 @@ int main(int argc, char **argv)
 		{ "private memory", test_private_memory, NULL, NULL, NULL },
 		{ "shared memory", test_shared_memory, NULL, NULL, NULL },
 		{ "G.B 5: ranges", test_ranges, NULL, NULL, NULL },
+		{ "G.B 5: limit", test_limit, NULL, NULL, NULL },
 		{ "G.B 9: fork and close", test_fork, NULL, NULL, NULL },
 		{ "G.B 9: exec", test_exec, NULL, NULL, NULL },
 		{ "G.B 9: passed over a socket", test_passed, NULL, NULL, NULL },

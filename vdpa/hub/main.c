@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -78,16 +79,12 @@ static int listen_at(const struct sockaddr_un *addr)
 	return sock;
 }
 
-/* 1 in the parent, 0 in the child, which has nothing of the terminal's, -errno. */
-static int go_background(const char *sock_path)
+/* What is left of the terminal and the starter: nothing but the log. */
+static void leave_terminal(const char *sock_path)
 {
-	int null, logfile;
-	pid_t pid = fork();
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int logfile = open_beside(sock_path, ".log", O_WRONLY | O_TRUNC | O_APPEND);
 
-	if (pid)
-		return pid < 0 ? -errno : 1;
-	null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	logfile = open_beside(sock_path, ".log", O_WRONLY | O_TRUNC | O_APPEND);
 	if (null >= 0) {
 		dup2(null, 0);
 		dup2(null, 1);
@@ -98,7 +95,34 @@ static int go_background(const char *sock_path)
 		close(logfile);
 	if (chdir("/") < 0)
 		log_warn("vdpa hub: /: %s", strerror(errno));
-	return 0;
+}
+
+/*
+ * Go on in a child, which must listen itself: whoever listens is what clients see as the
+ * socket's owner. In the parent 1 when the child serves, or what it has failed with; in the
+ * child 0, and *@ready is where it says so.
+ */
+static int go_background(const char *sock_path, int *ready)
+{
+	int ends[2], result = -EIO;
+	pid_t pid;
+
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return -errno;
+	pid = fork();
+	if (!pid) {
+		close(ends[0]);
+		*ready = ends[1];
+		leave_terminal(sock_path);
+		return 0;
+	}
+	close(ends[1]);
+	if (pid < 0)
+		result = -errno;
+	else if (read(ends[0], &result, sizeof(result)) != sizeof(result))
+		result = -EIO;
+	close(ends[0]);
+	return result ? result : 1;
 }
 
 static int is_there(void *arg, struct vdpa_device *d)
@@ -127,11 +151,46 @@ static void serve(int listener, unsigned idle_s)
 	}
 }
 
+/* Files that clients map are descriptors here: as many as there may be. */
+static void raise_limit(void)
+{
+	struct rlimit r;
+
+	if (getrlimit(RLIMIT_NOFILE, &r) < 0)
+		return;
+	r.rlim_cur = r.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &r) < 0)
+		log_warn("vdpa hub: RLIMIT_NOFILE: %s", strerror(errno));
+}
+
+/* With the lock: listen, and serve until idle. @ready, if it is not -1, hears when that begins. */
+static int run(const struct sockaddr_un *addr, unsigned idle_s, int ready)
+{
+	int sock = listen_at(addr), err = sock < 0 ? sock : vdpa_mem_init();
+
+	if (!err)
+		err = hub_init_parts();
+	if (err)
+		log_error("vdpa hub: %s: %s", addr->sun_path, strerror(-err));
+	if (ready >= 0 && write(ready, &err, sizeof(err)) != sizeof(err))
+		log_warn("vdpa hub: nobody waits for its start");
+	if (ready >= 0)
+		close(ready);
+	if (!err)
+		serve(sock, idle_s);
+	if (sock >= 0) {
+		unlink(addr->sun_path);
+		/* Closed before the lock goes with the process: who is still in the queue tries again. */
+		close(sock);
+	}
+	return err;
+}
+
 int vdpa_hub_main(const struct vdpa_hub_opts *o)
 {
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	int lock, ready = -1, err = vdpa_hub_path(addr.sun_path, sizeof(addr.sun_path), true);
 	sigset_t none;
-	int lock, sock, err = vdpa_hub_path(addr.sun_path, sizeof(addr.sun_path), true);
 
 	if (err) {
 		log_error("vdpa hub: no folder of our own for the socket: %s", strerror(-err));
@@ -147,24 +206,11 @@ int vdpa_hub_main(const struct vdpa_hub_opts *o)
 		log_error("vdpa hub: %s.lock: %s", addr.sun_path, strerror(-lock));
 		return lock;
 	}
-	sock = listen_at(&addr);
-	if (sock < 0) {
-		log_error("vdpa hub: %s: %s", addr.sun_path, strerror(-sock));
-		return sock;
-	}
 	/* Threads begin in the process that stays. */
-	err = o->daemon ? go_background(addr.sun_path) : 0;
-	if (!err) {
-		sign_lock(lock);
-		err = vdpa_mem_init();
-	}
-	if (!err)
-		err = hub_init_parts();
-	if (!err)
-		serve(sock, o->idle_s);
-	if (err <= 0)
-		unlink(addr.sun_path);
-	/* Closed before the lock goes with the process: who is still in the queue tries again. */
-	close(sock);
-	return min(err, 0);
+	err = o->daemon ? go_background(addr.sun_path, &ready) : 0;
+	if (err)
+		return min(err, 0);
+	sign_lock(lock);
+	raise_limit();
+	return run(&addr, o->idle_s, ready);
 }
