@@ -253,8 +253,12 @@ static bool reads_flags(const struct x86_jit_tr *t)
 static void prepare_flags(struct x86_jit_tr *t)
 {
 	const struct x86_op *op = t->op;
+	unsigned kept = op->flags_out ? X86_AF_ALL & ~(unsigned)op->flags_out : 0, wanted = kept | op->flags_in;
 
-	if (reads_flags(t) || (op->flags_out && op->flags_out != X86_AF_ALL))
+	/* INC, ADC and the like: all flags are new, of the old ones CF alone matters. */
+	if (wanted == RFLAGS_CF && (op->flags_out | RFLAGS_CF) == X86_AF_ALL)
+		jit_flags_carry(t);
+	else if (reads_flags(t) || kept)
 		jit_flags_read(t);
 	else if (op->flags_out)
 		jit_flags_dead(t);

@@ -99,6 +99,18 @@ void jit_flags_read(struct x86_jit_tr *t)
 	t->flags.where = JIT_FL_LIVE;
 }
 
+void jit_flags_carry(struct x86_jit_tr *t)
+{
+	if (t->flags.where != JIT_FL_SAVED) {
+		jit_flags_read(t);
+		return;
+	}
+	/* Bit 0 of AH, without the way through RAX and SAHF. */
+	jit_op_rm(&t->a, 0x0fba, 4, JIT_FIELD(jit_flags), 2);	/* bt word [..], imm8 */
+	jit_8(&t->a, 8);
+	t->flags = (struct jit_flags){ .where = JIT_FL_LIVE, .again = JIT_AGAIN_NONE };
+}
+
 void jit_flags_save(struct x86_jit_tr *t)
 {
 	if (t->flags.where == JIT_FL_SAVED)

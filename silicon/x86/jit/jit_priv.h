@@ -127,6 +127,8 @@ void jit_asm_load_flags(struct jit_asm *a);
 void jit_asm_save_flags(struct jit_asm *a);
 
 void jit_flags_read(struct x86_jit_tr *t);
+/* CF alone is wanted: the instruction sets all others, or CF as well. */
+void jit_flags_carry(struct x86_jit_tr *t);
 void jit_flags_lost(struct x86_jit_tr *t);
 /* They are in cpu->jit_flags now. */
 void jit_flags_save(struct x86_jit_tr *t);
@@ -143,6 +145,8 @@ void jit_flags_dead(struct x86_jit_tr *t);
  * interpreter. RAX is free afterwards.
  */
 void jit_mem(struct x86_jit_tr *t, unsigned size, bool write);
+/* The same, and the operand must be aligned to its size, a power of two. */
+void jit_mem_aligned(struct x86_jit_tr *t, unsigned size, bool write);
 /* The same for linear address [guest register @r + @disp] with segment rules of @seg. */
 void jit_mem_at(struct x86_jit_tr *t, unsigned seg, unsigned r, s32 disp, unsigned size, bool write);
 /* The same for the effective address in RCX, with the flags put aside (jit_flags_lost()) before it was made. */

@@ -25,8 +25,21 @@ static struct jit_mem tlb_field(const struct x86_jit_tr *t, size_t field)
 	return jit_at_index(JIT_RBP, JIT_RAX, 0, (s32)(array + field));
 }
 
+/* Branch away unless RCX is an offset at which @size bytes end in the page (@aligned: an aligned one). */
+static void check_offset(struct x86_jit_tr *t, unsigned size, bool aligned)
+{
+	if (!aligned) {
+		jit_alu_ri(&t->a, JIT_CMP, JIT_RCX, (s32)(PAGE_SIZE - size), 8);
+		jit_slow_jcc(t, JIT_A);
+		return;
+	}
+	jit_op_rr(&t->a, 0xf7, 0, JIT_RCX, 8);		/* test rcx, imm32 */
+	jit_32(&t->a, ~(u32)(PAGE_SIZE - 1) | (size - 1));
+	jit_slow_jcc(t, JIT_NE);
+}
+
 /* @from: host register with the linear address, RCX or one that stays as it is. */
-static void check(struct x86_jit_tr *t, unsigned from, unsigned size, bool write)
+static void check(struct x86_jit_tr *t, unsigned from, unsigned size, bool write, bool aligned)
 {
 	struct jit_asm *a = &t->a;
 
@@ -37,8 +50,7 @@ static void check(struct x86_jit_tr *t, unsigned from, unsigned size, bool write
 	jit_alu_rm(a, JIT_SUB, JIT_RCX, tlb_field(t, write ? offsetof(struct x86_tlbe, wtag) :
 						  offsetof(struct x86_tlbe, rtag)), 8);
 	jit_alu_rm(a, JIT_ADD, JIT_RCX, JIT_FIELD(tlb_ctx_page), 8);
-	jit_alu_ri(a, JIT_CMP, JIT_RCX, (s32)(PAGE_SIZE - size), 8);
-	jit_slow_jcc(t, JIT_A);
+	check_offset(t, size, aligned);
 	jit_alu_rm(a, JIT_ADD, JIT_RCX, tlb_field(t, offsetof(struct x86_tlbe, page)), 8);
 	if (t->nr_access == JIT_MAX_COLD) {
 		a->full = true;
@@ -105,32 +117,42 @@ static void add_base(struct x86_jit_tr *t, unsigned seg)
 		jit_alu_rm(&t->a, JIT_ADD, JIT_RCX, jit_at(JIT_RBP, (s32)(offsetof(struct x86_cpu, seg_base) + seg * 8)), 8);
 }
 
-void jit_mem(struct x86_jit_tr *t, unsigned size, bool write)
+static void operand(struct x86_jit_tr *t, unsigned size, bool write, bool aligned)
 {
 	const struct x86_op *op = t->op;
 
 	jit_flags_lost(t);
 	if (op->index == X86_REG_ZERO && !op->disp && op->asize == 8 && op->base < X86_NR_GPRS &&
 	    jit_home(op->base) >= 0 && op->seg != X86_FS && op->seg != X86_GS) {
-		check(t, (unsigned)jit_home(op->base), size, write);
+		check(t, (unsigned)jit_home(op->base), size, write, aligned);
 		return;
 	}
 	jit_ea(t);
 	add_base(t, op->seg);
-	check(t, JIT_RCX, size, write);
+	check(t, JIT_RCX, size, write, aligned);
+}
+
+void jit_mem(struct x86_jit_tr *t, unsigned size, bool write)
+{
+	operand(t, size, write, false);
+}
+
+void jit_mem_aligned(struct x86_jit_tr *t, unsigned size, bool write)
+{
+	operand(t, size, write, true);
 }
 
 void jit_mem_ea(struct x86_jit_tr *t, unsigned size, bool write)
 {
 	add_base(t, t->op->seg);
-	check(t, JIT_RCX, size, write);
+	check(t, JIT_RCX, size, write, false);
 }
 
 void jit_mem_at(struct x86_jit_tr *t, unsigned seg, unsigned r, s32 disp, unsigned size, bool write)
 {
 	jit_flags_lost(t);
 	if (!disp && jit_home(r) >= 0 && seg != X86_FS && seg != X86_GS) {
-		check(t, (unsigned)jit_home(r), size, write);
+		check(t, (unsigned)jit_home(r), size, write, false);
 		return;
 	}
 	if (jit_home(r) >= 0) {
@@ -140,5 +162,5 @@ void jit_mem_at(struct x86_jit_tr *t, unsigned seg, unsigned r, s32 disp, unsign
 		jit_lea(&t->a, JIT_RCX, jit_at(JIT_RCX, disp), 8);
 	}
 	add_base(t, seg);
-	check(t, JIT_RCX, size, write);
+	check(t, JIT_RCX, size, write, false);
 }

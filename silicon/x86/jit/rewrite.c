@@ -32,7 +32,10 @@ static const char map_1[256 + 1] =
 	"YX....YW" "........" "yxyx...." "xxxxxxxx"	/* c0 */
 	"........" "........" "......tT" "......yx";	/* e0 */
 
-/* Capitals here mean that F2 and F3 belong to the opcode: P ModRM, Q and imm8, R extension and imm8, G extension, N nothing. */
+/*
+ * Capitals here mean that F2 and F3 belong to the opcode: P ModRM, Q and imm8, R extension
+ * and imm8, G extension, N nothing.
+ */
 static const char map_0f[256 + 1] =
 	"........" ".....x.." "PPPPPPPP" "xmmmmmmm"	/* 00 */
 	"........" "PPPPPPPP" "........" "........"	/* 20 */

@@ -211,13 +211,7 @@ static bool is_selector(const struct x86_op *op, x86_select_fn *s)
 /* RCX := host address of the operand; misaligned ones go to the handler, which raises #GP. */
 static void operand(struct x86_jit_tr *t, struct jit_insn *in, bool aligned)
 {
-	jit_mem(t, t->op->msize, t->op->opnd & X86_OPND_WRITE);
-	if (aligned) {
-		/* Pages of the host lie as those of the guest. */
-		jit_op_rr(&t->a, 0xf6, 0, JIT_RCX, 1);	/* test cl, imm8 */
-		jit_8(&t->a, t->op->msize - 1u);
-		jit_slow_jcc(t, JIT_NE);
-	}
+	(aligned ? jit_mem_aligned : jit_mem)(t, t->op->msize, t->op->opnd & X86_OPND_WRITE);
 	jit_mem_base(in, JIT_RCX, 0);
 }
 
