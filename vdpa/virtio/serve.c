@@ -500,6 +500,22 @@ static int locked_op(struct vdpa_virtio_conn *c, struct vdpa_device *d, const st
 	}
 }
 
+/* Some parents empty their address spaces at a reset. The domain of the session is there all its life. */
+static int reset(struct vdpa_virtio_conn *c, struct vdpa_device *d)
+{
+	int ret = vdpa_reset(d);
+
+	if (!c->own_domain)
+		return ret;
+	pthread_mutex_lock(&d->lock);
+	if (!ret)
+		ret = map_domain(c, d, false);
+	if (!ret)
+		ret = map_domain(c, d, true);
+	pthread_mutex_unlock(&d->lock);
+	return ret;
+}
+
 static int serve(struct vdpa_virtio_conn *c, const struct vdpa_virtio_req *q, int fd, struct vdpa_virtio_rep *r)
 {
 	struct vdpa_device *d = c->dev;
@@ -511,7 +527,7 @@ static int serve(struct vdpa_virtio_conn *c, const struct vdpa_virtio_req *q, in
 		return -ENOENT;
 	switch (q->op) {
 	case VDPA_VIRTIO_RESET:
-		return vdpa_reset(d);
+		return reset(c, d);
 	case VDPA_VIRTIO_SET_STATUS:
 		if (!(u8)q->v[0])
 			return -EINVAL;
