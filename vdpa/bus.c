@@ -19,6 +19,8 @@
 #include "vdpa/vdpa.h"
 
 static pthread_mutex_t bus_lock = PTHREAD_MUTEX_INITIALIZER;
+_Thread_local int vdpa_caller = -1;
+
 static struct list devices = LIST_INIT(devices);
 static struct list drivers = LIST_INIT(drivers);
 static struct list mgmtdevs = LIST_INIT(mgmtdevs);

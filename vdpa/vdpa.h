@@ -222,6 +222,12 @@ int vdpa_bind(struct vdpa_device *d, const char *driver);
 int vdpa_for_each(int (*fn)(void *arg, struct vdpa_device *d), void *arg);
 int vdpa_mgmtdev_for_each(int (*fn)(void *arg, struct vdpa_mgmtdev *m), void *arg);
 
+/*
+ * For whom this thread works: a descriptor that hangs up when nobody waits for the result any more, so that a
+ * parent that blocks may give up. -1: nobody can leave. The hub sets it.
+ */
+extern _Thread_local int vdpa_caller;
+
 /* ---- Operations with the rules of the bus in them; all take the device lock ---- */
 
 int vdpa_reset(struct vdpa_device *d);

@@ -18,6 +18,7 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "vdpa/hub/hub_priv.h"
+#include "vdpa/vdpa.h"
 
 /* Threads keep two messages on their stacks, and parents may need some more. */
 #define STACK_SIZE (256 * 1024)
@@ -123,6 +124,7 @@ static void *serve_chan(void *arg)
 	struct vdpa_msg req, rep;
 	int err;
 
+	vdpa_caller = c->sock;
 	while (!(err = vdpa_msg_recv(c->sock, &req)) || err == -EPROTO) {
 		if (err)
 			continue;

@@ -6,6 +6,7 @@
  * takes nothing with it: what it had not answered is sent to the next one.
  */
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -13,6 +14,8 @@
 
 #include "base/log.h"
 #include "vdpa/vduse/priv.h"
+
+#define SLICE_NS 200000000	/* how often a waiter looks whether it still has a caller */
 
 struct vduse_msg {
 	struct list node;
@@ -67,12 +70,50 @@ static void set_broken(struct vduse_dev *d)
 		finish(list_entry(d->recv.next, struct vduse_msg, node), VDUSE_REQ_RESULT_FAILED);
 }
 
+/* Who asked does not wait any more: killed, as a signal would end the wait in a kernel. */
+static bool caller_gone(void)
+{
+	struct pollfd p = {.fd = vdpa_caller};
+
+	return vdpa_caller >= 0 && poll(&p, 1, 0) == 1 && (p.revents & POLLHUP);
+}
+
+static bool later(const struct timespec *a, const struct timespec *b)
+{
+	return a->tv_sec != b->tv_sec ? a->tv_sec > b->tv_sec : a->tv_nsec >= b->tv_nsec;
+}
+
+/* Until the answer, the time-out, or the caller's end: 0, -ETIMEDOUT, -EINTR. Lock held. */
+static int wait_answer(struct vduse_dev *d, struct vduse_msg *m)
+{
+	struct timespec now, until, slice;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += d->timeout;
+	while (!m->done) {
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		if (d->timeout && later(&now, &until))
+			return -ETIMEDOUT;
+		if (caller_gone())
+			return -EINTR;
+		slice = now;
+		slice.tv_nsec += SLICE_NS;
+		if (slice.tv_nsec >= 1000000000) {
+			slice.tv_nsec -= 1000000000;
+			slice.tv_sec++;
+		}
+		if (d->timeout && later(&slice, &until))
+			slice = until;
+		pthread_cond_timedwait(&m->cond, &d->lock, &slice);
+	}
+	return 0;
+}
+
 int vduse_msg_send(struct vduse_dev *d, struct vduse_dev_request *req, struct vduse_dev_response *resp)
 {
 	struct vduse_msg m = {.req = *req};
 	pthread_condattr_t ca;
-	struct timespec until;
-	int ret = 0;
+	int ret;
 
 	pthread_condattr_init(&ca);
 	pthread_condattr_setclock(&ca, CLOCK_MONOTONIC);
@@ -89,13 +130,12 @@ int vduse_msg_send(struct vduse_dev *d, struct vduse_dev_request *req, struct vd
 		list_add_tail(&m.node, &d->send);
 		pump(d);
 	}
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += d->timeout;
-	while (!m.done && ret != ETIMEDOUT)
-		ret = d->timeout ? pthread_cond_timedwait(&m.cond, &d->lock, &until) :
-				   pthread_cond_wait(&m.cond, &d->lock);
-	if (!m.done)
+	ret = wait_answer(d, &m);
+	if (ret == -ETIMEDOUT)
 		set_broken(d);
+	else if (ret)
+		/* Only this one is withdrawn; a late answer finds nothing. */
+		finish(&m, VDUSE_REQ_RESULT_FAILED);
 	pthread_mutex_unlock(&d->lock);
 	pthread_cond_destroy(&m.cond);
 	if (resp)

@@ -15,6 +15,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -415,6 +416,41 @@ static void no_time_out(void **state)
 	pthread_join(s.thread, NULL);
 	assert_int_equal(ops->get_status(dev), 1);
 	down();
+}
+
+static void *send_for(void *arg)
+{
+	vdpa_caller = *(int *)arg;
+	vdpa_set_status(dev, 1);
+	return NULL;
+}
+
+/* Who asked is killed: that message is withdrawn, the device lives. */
+static void caller_leaves(void **state)
+{
+	struct vduse_dev_request q;
+	struct vduse_dev_response r = { 0 };
+	u64 start = now_ms();
+	pthread_t t;
+	int sv[2];
+
+	up(1);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, sv), 0);
+	atomic_store(&td.mute, true);
+	usleep(50000);
+	pthread_create(&t, NULL, send_for, &sv[0]);
+	assert_int_equal(read(td.sock, &q, sizeof(q)), 152);
+	close(sv[1]);
+	pthread_join(t, NULL);
+	assert_true(now_ms() - start < 5000);
+	assert_int_equal(ops->get_status(dev), 0);
+	r.request_id = q.request_id;
+	assert_int_equal(vduse_write(td.d, &r, sizeof(r)), -ENOENT);
+	atomic_store(&td.mute, false);
+	vdpa_set_status(dev, 1);
+	assert_int_equal(ops->get_status(dev), 1);
+	down();
+	close(sv[0]);
 }
 
 static void refused_driver_ok(void **state)
@@ -820,6 +856,7 @@ int main(void)
 		{ "G.A 10: tables that change 10^4 times", changing_tables, NULL, NULL, NULL },
 		{ "G.A 12: a daemon that does not answer", broken, NULL, NULL, NULL },
 		{ "G.A 12: time-out 0", no_time_out, NULL, NULL, NULL },
+		{ "G.A 12: the caller is killed", caller_leaves, NULL, NULL, NULL },
 		{ "G.A 13: DRIVER_OK refused", refused_driver_ok, NULL, NULL, NULL },
 		{ "G.A 14: interrupts", interrupts, NULL, NULL, NULL },
 		{ "G.A 16: kicks", kicks, NULL, NULL, NULL },
