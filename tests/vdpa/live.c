@@ -138,6 +138,21 @@ static int load_stop(struct worker *w, unsigned n)
 
 /* ---- Tests ---- */
 
+static bool have(const char *program)
+{
+	char p[128];
+
+	snprintf(p, sizeof(p), "/usr/bin/%s", program);
+	return !access(p, X_OK);
+}
+
+/* Says why a test cannot be run here. */
+static bool skip(const char *what)
+{
+	snprintf(why, sizeof(why), "SKIP %s", what);
+	return true;
+}
+
 static bool t_start(void)
 {
 	struct qsd q;
@@ -200,6 +215,8 @@ static bool t_qcow2(void)
 {
 	char b[256];
 
+	if (!have("qemu-img"))
+		return skip("no qemu-utils");
 	CHECK(run("qemu-img", "create", "-q", "-f", "qcow2", path("disk.qcow2"), "64M", NULL));
 	snprintf(b, sizeof(b), "driver=qcow2,file.driver=file,file.filename=%s", path("disk.qcow2"));
 	return exercise(b);
@@ -208,11 +225,14 @@ static bool t_qcow2(void)
 static bool t_nbd(void)
 {
 	const char *argv[] = {"nbdkit", "-f", "-U", path("nbd.sock"), "memory", "64M", NULL};
-	pid_t pid = spawn(NULL, argv);
 	struct stat st;
 	char b[256];
+	pid_t pid;
 	bool ok;
 
+	if (!have("nbdkit"))
+		return skip("no nbdkit");
+	pid = spawn(NULL, argv);
 	for (unsigned i = 0; i < 500 && stat(path("nbd.sock"), &st); i++)
 		usleep(10000);
 	snprintf(b, sizeof(b), "driver=nbd,server.type=unix,server.path=%s", path("nbd.sock"));
@@ -390,27 +410,21 @@ static bool t_resize(void)
 	return true;
 }
 
-static bool have(const char *program)
-{
-	char p[128];
-
-	snprintf(p, sizeof(p), "/usr/bin/%s", program);
-	return !access(p, X_OK);
-}
-
 /* The disk as an NBD export, used by clients that know nothing of us. */
 static bool t_export(void)
 {
 	const char *argv[] = {live.userkvm, "vdpa", "nbd", "d", "--socket", path("export.sock"), NULL};
-	char node[256], uri[256];
+	char node[256], uri[256], plugin[4096];
 	struct stat st;
 	struct qsd q;
 	pid_t pid;
 
-	if (!have("nbdkit") || !have("nbdinfo") || !have("nbdcopy") || !have("qemu-img")) {
-		snprintf(why, sizeof(why), "skipped: needs nbdkit, libnbd-bin, qemu-utils");
-		return true;
-	}
+	if (!have("nbdkit") || !have("nbdinfo") || !have("nbdcopy") || !have("qemu-img"))
+		return skip("no nbdkit, libnbd-bin or qemu-utils");
+	snprintf(plugin, sizeof(plugin), "%.*s/nbdkit-userkvm-plugin.so", (int)(strrchr(live.userkvm, '/') - live.userkvm),
+		 live.userkvm);
+	if (access(plugin, R_OK))
+		return skip("built without nbdkit-plugin-dev");
 	CHECK(make_file("disk", DISK));
 	snprintf(node, sizeof(node), "driver=file,filename=%s", path("disk"));
 	snprintf(uri, sizeof(uri), "nbd+unix:///?socket=%s", path("export.sock"));
@@ -449,10 +463,8 @@ static bool t_boot(void)
 	struct qsd q;
 
 	snprintf(kernel, sizeof(kernel), "%s/.cache/userkvm/guest/current/vmlinuz", getenv("HOME") ? getenv("HOME") : "");
-	if (access(kernel, R_OK)) {
-		snprintf(why, sizeof(why), "skipped: scripts/fetch-guest has not been run");
-		return true;
-	}
+	if (access(kernel, R_OK))
+		return skip("scripts/fetch-guest has not been run");
 	CHECK(run("sh", "-c", "head -c 67108864 /dev/urandom >\"$1\"", "sh", path("disk"), NULL));
 	CHECK(run("sh", "-c", "md5sum <\"$1\" | cut -c1-32 >\"$2\"", "sh", path("disk"), path("sum"), NULL));
 	snprintf(node, sizeof(node), "driver=file,filename=%s", path("disk"));
@@ -586,7 +598,10 @@ int main(int argc, char **argv)
 			continue;
 		why[0] = '\0';
 		ok = tests[i].fn();
-		printf("%sok %u - %s\n", ok ? "" : "not ", ++n, tests[i].what);
+		/* Refusals that a test has asked for leave their words here. */
+		if (ok && strncmp(why, "SKIP ", 5))
+			why[0] = '\0';
+		printf("%sok %u - %s%s%s\n", ok ? "" : "not ", ++n, tests[i].what, ok && *why ? " # " : "", ok ? why : "");
 		printf("# %llu ms%s%s\n", (unsigned long long)(now_ms() - start), ok ? "" : "; ", ok ? "" : why);
 		if (!ok) {
 			/* Whatever still runs belongs to a test that is lost. */
