@@ -348,7 +348,7 @@ static void *daemon_thread(void *arg)
 	(void)td_ioctl(t, VDUSE_DEV_GET_FEATURES, &features, sizeof(features));
 	if (features)
 		queues_on(t);
-	for (;;) {
+	for (;; atomic_fetch_add(&t->turns, 1)) {
 		struct pollfd p[2 + TD_QUEUES] = {
 			{.fd = t->stop_fd, .events = POLLIN},
 			{.fd = atomic_load(&t->mute) ? -1 : t->sock, .events = POLLIN},
@@ -385,6 +385,17 @@ void td_start(struct test_daemon *t)
 	}
 	t->stop_fd = eventfd(0, EFD_CLOEXEC);
 	BUG_ON(pthread_create(&t->thread, NULL, daemon_thread, t));
+}
+
+void td_mute(struct test_daemon *t)
+{
+	unsigned now;
+
+	atomic_store(&t->mute, true);
+	/* The turn that may have begun without knowing ends, however slow the machine. */
+	now = atomic_load(&t->turns);
+	while (atomic_load(&t->turns) - now < 2)
+		usleep(1000);
 }
 
 void td_kill(struct test_daemon *t)

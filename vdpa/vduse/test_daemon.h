@@ -53,6 +53,7 @@ struct test_daemon {
 	_Atomic int lie;		/* enum td_lie */
 	/* Counted. */
 	_Atomic unsigned updates, kicks, status_msgs;
+	_Atomic unsigned turns;		/* of its loop */
 	_Atomic u8 status;
 	struct td_region regions[TD_REGIONS];
 	unsigned nr_regions;
@@ -63,6 +64,8 @@ struct test_daemon {
 void td_create(struct test_daemon *t, const char *name, unsigned queues, u16 depth, u64 size, u64 less_features);
 /* Open it and serve in a thread. A second start after td_kill() continues where the rings stand. */
 void td_start(struct test_daemon *t);
+/* From now on it reads no message: those that come are the caller's to read. Until mute is reset. */
+void td_mute(struct test_daemon *t);
 /* Stop without a word, as by SIGKILL. */
 void td_kill(struct test_daemon *t);
 /* Kill and destroy; the device is not on the bus any more. */

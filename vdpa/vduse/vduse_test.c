@@ -239,8 +239,7 @@ static void protocol(void **state)
 	int ep = epoll_create1(EPOLL_CLOEXEC);
 
 	up(1);
-	atomic_store(&td.mute, true);
-	usleep(50000);
+	td_mute(&td);
 	p = (struct pollfd){.fd = td.sock, .events = POLLIN};
 	assert_int_equal(poll(&p, 1, 0), 0);
 	assert_int_equal(epoll_ctl(ep, EPOLL_CTL_ADD, td.sock, &ev), 0);
@@ -317,8 +316,7 @@ static void out_of_order(void **state)
 	pthread_t t[2];
 
 	up(2);
-	atomic_store(&td.mute, true);
-	usleep(50000);
+	td_mute(&td);
 	for (unsigned i = 0; i < 2; i++)
 		pthread_create(&t[i], NULL, get_state, &n[i]);
 	for (unsigned i = 0; i < 2; i++)
@@ -344,8 +342,7 @@ static void next_daemon(void **state)
 	struct sender s = {.status = 1};
 
 	up(1);
-	atomic_store(&td.mute, true);
-	usleep(50000);
+	td_mute(&td);
 	pthread_create(&s.thread, NULL, send_status, &s);
 	assert_int_equal(read(td.sock, &q, sizeof(q)), 152);
 	td_kill(&td);
@@ -381,8 +378,7 @@ static void broken(void **state)
 	assert_int_equal(sec, 30);
 	assert_int_equal(vduse_set_msg_timeout("disk", 1), 0);
 	assert_int_equal(vduse_set_msg_timeout("nobody", 1), -ENODEV);
-	atomic_store(&td.mute, true);
-	usleep(50000);
+	td_mute(&td);
 	vdpa_set_status(dev, 1);
 	assert_true(now_ms() - start >= 1000);
 	assert_int_equal(ops->get_status(dev), 0);
@@ -407,8 +403,7 @@ static void no_time_out(void **state)
 
 	up(1);
 	assert_int_equal(vduse_set_msg_timeout("disk", 0), 0);
-	atomic_store(&td.mute, true);
-	usleep(50000);
+	td_mute(&td);
 	pthread_create(&s.thread, NULL, send_status, &s);
 	usleep(1200000);
 	assert_int_equal(ops->get_status(dev), 0);
@@ -765,8 +760,7 @@ static void vhost_tables(void **state)
 	assert_int_equal(file_at(0x200000, &off), 0);
 	/* A daemon that does not take the new table keeps the old one. */
 	assert_int_equal(vduse_set_msg_timeout("disk", 1), 0);
-	atomic_store(&td.mute, true);
-	usleep(50000);
+	td_mute(&td);
 	vdpa_iotlb_del(t, 0, ~0ull);
 	assert_int_equal(ops->set_map(dev, 0, t), -EIO);
 	atomic_store(&td.mute, false);
