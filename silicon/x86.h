@@ -103,15 +103,19 @@ void x86_cpu_init(struct x86_cpu *cpu);
  * code where that is possible. Only speed differs.
  */
 enum x86_engine { X86_ENGINE_INTERP, X86_ENGINE_JIT };
+/* "interp", "jit"; false for another name. */
+bool x86_engine_find(const char *name, enum x86_engine *e);
+/* Can it run on this host? Translated code needs x86-64-v3. */
+bool x86_engine_supported(enum x86_engine e);
+/* What new processors get: that of USERKVM_ENGINE, else the fastest that this host can run. */
+enum x86_engine x86_engine_default(void);
 /*
- * A new processor has the engine that the environment names (USERKVM_ENGINE), else the
- * default of this host. x86_set_engine(): -ENOTSUP where the host cannot, -ENOMEM.
+ * -ENOTSUP: not on this host, or not for the processor of an emulator. Where the host then
+ * gives no executable memory, instructions are interpreted all the same.
  * Owner thread, outside of x86_vmenter() and x86_run().
  */
 int __must_check x86_set_engine(struct x86_cpu *cpu, enum x86_engine e);
 enum x86_engine x86_get_engine(const struct x86_cpu *cpu);
-/* "interp", "jit"; false for another name. */
-bool x86_engine_find(const char *name, enum x86_engine *e);
 
 /* ---- Registers, as root-mode instructions would reach them ---- */
 

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "silicon/x86.h"
 #include "tools/vdpa_disk.h"
 
 #define DEFAULT_CPUS 1
@@ -167,6 +168,7 @@ int boot_opts_parse(const struct cmd *cmd, int argc, char **argv, struct boot_op
 		{ 0 },
 	};
 	int c, ret = 0;
+	enum x86_engine engine;
 	u64 v;
 
 	memset(o, 0, sizeof(*o));
@@ -210,9 +212,9 @@ int boot_opts_parse(const struct cmd *cmd, int argc, char **argv, struct boot_op
 			o->cpu = optarg;
 			break;
 		case OPT_ENGINE:
-			if (strcmp(optarg, "interp"))
-				return cmd_usage(cmd, "--engine %s: there is only 'interp'",
-						 optarg);
+			if (!x86_engine_find(optarg, &engine) || !x86_engine_supported(engine))
+				return cmd_usage(cmd, "--engine %s: see 'userkvm doctor'", optarg);
+			setenv("USERKVM_ENGINE", optarg, 1);
 			break;
 		case OPT_TRACE:
 			o->trace = optarg;

@@ -293,7 +293,7 @@ const struct cmd cmd_boot = {
 "  -n, --network MODE   none, or user[,hostfwd=tcp:[ADDR]:PORT-[ADDR]:PORT]... (user)\n"
 "      --console KIND   serial or virtio (serial)\n"
 "      --cpu MODEL      processor model, see 'userkvm doctor'\n"
-"      --engine NAME    how instructions are executed: interp\n"
+"      --engine NAME    how instructions are executed: interp, jit (see 'userkvm doctor')\n"
 "      --run CMD        run CMD (a line of shell), print its output, power off\n"
 "      --timeout S      end the machine after S seconds\n"
 "      --host-kvm       use the host's own /dev/kvm\n"

@@ -117,7 +117,9 @@ static int cmd_doctor_run(const struct cmd *cmd, int argc, char **argv)
 		if (kvm_node_can_use(x86_model_name(i)))
 			printf(" %s", x86_model_name(i));
 	printf("\n");
-	row("engine", "interp");
+	row("engine", "%s", x86_engine_supported(X86_ENGINE_JIT) ?
+	    "jit: translated code; --engine interp for the interpreter" :
+	    "interp: translated code needs a host processor with AVX2, BMI1, BMI2 and FMA");
 	show_guest();
 	row("will use", "simulated processors, model %s: %s", kvm_node_default_model(),
 	    host_kvm ? "they are the default; --host-kvm uses /dev/kvm instead" :

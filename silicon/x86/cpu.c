@@ -68,14 +68,20 @@ bool x86_engine_find(const char *name, enum x86_engine *e)
 	return false;
 }
 
-static enum x86_engine default_engine(void)
+enum x86_engine x86_engine_default(void)
 {
 	const char *name = getenv("USERKVM_ENGINE");
-	enum x86_engine e = X86_ENGINE_INTERP;
+	enum x86_engine e;
 
-	if (name && !x86_engine_find(name, &e))
-		log_warn("USERKVM_ENGINE: no engine '%s'", name);
-	return e;
+	if (name && *name) {
+		if (!x86_engine_find(name, &e))
+			log_warn("USERKVM_ENGINE: no engine '%s'", name);
+		else if (!x86_engine_supported(e))
+			log_warn("USERKVM_ENGINE: this host cannot run engine '%s'", name);
+		else
+			return e;
+	}
+	return x86_engine_supported(X86_ENGINE_JIT) ? X86_ENGINE_JIT : X86_ENGINE_INTERP;
 }
 
 static struct x86_cpu *new_cpu(const struct x86_model *model, u32 apic_id,
@@ -103,28 +109,29 @@ struct x86_cpu *x86_cpu_new(const struct x86_model *model, u32 apic_id)
 {
 	struct x86_cpu *cpu = new_cpu(model, apic_id, NULL, NULL);
 
-	/* Where the host declines, the interpreter stays. */
-	if (cpu && x86_set_engine(cpu, default_engine()))
-		log_info("interpreting: translated code is not possible here");
+	if (cpu)
+		cpu->engine = (u8)x86_engine_default();
 	return cpu;
+}
+
+bool x86_engine_supported(enum x86_engine e)
+{
+	return e == X86_ENGINE_INTERP || x86_jit_host_ok();
 }
 
 int x86_set_engine(struct x86_cpu *cpu, enum x86_engine e)
 {
-	if (e == x86_get_engine(cpu))
-		return 0;
-	if (e == X86_ENGINE_INTERP) {
-		x86_jit_free(cpu);
-		return 0;
-	}
-	if (!x86_jit_host_ok() || cpu->bus)
+	if (!x86_engine_supported(e) || (cpu->bus && e != X86_ENGINE_INTERP))
 		return -ENOTSUP;
-	return x86_jit_new(cpu);
+	if (e == X86_ENGINE_INTERP)
+		x86_jit_free(cpu);
+	cpu->engine = (u8)e;
+	return 0;
 }
 
 enum x86_engine x86_get_engine(const struct x86_cpu *cpu)
 {
-	return cpu->jit ? X86_ENGINE_JIT : X86_ENGINE_INTERP;
+	return (enum x86_engine)cpu->engine;
 }
 
 struct x86_cpu *x86_cpu_new_emul(const struct x86_model *model, u32 apic_id,

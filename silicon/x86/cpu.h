@@ -163,7 +163,8 @@ struct x86_cpu {
 	u64 insn_limit;			/* X86_SLOW_BUDGET */
 
 	/* ---- translated code: jit/ ---- */
-	struct x86_jit *jit;		/* NULL: interpreted only */
+	struct x86_jit *jit;		/* NULL: interpreted only, or not needed so far */
+	u8 engine;			/* enum x86_engine */
 	struct x86_jit_link *jit_link;	/* the jump by which translated code was left, if it may be linked */
 	u64 jit_tmp;			/* inside one instruction */
 	u32 jit_left;			/* instructions of the last block that were executed */

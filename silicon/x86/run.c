@@ -10,6 +10,8 @@
  */
 #include "silicon/x86/run.h"
 
+#include <string.h>
+
 #include "base/log.h"
 #include "silicon/x86/decode/codepage.h"
 #include "silicon/x86/decode/decode.h"
@@ -161,6 +163,17 @@ static __attribute__((noinline)) int loop(struct x86_cpu *cpu)
 	}
 }
 
+/* Many processors never run: they answer CPUID. */
+static __attribute__((noinline)) void start_jit(struct x86_cpu *cpu)
+{
+	int r = x86_jit_new(cpu);
+
+	if (!r)
+		return;
+	cpu->engine = X86_ENGINE_INTERP;
+	log_warn("no memory for translated code (%s): instructions are interpreted", strerror(-r));
+}
+
 /*
  * Run until something ends it. Handlers unwind to here: nothing but @cpu may
  * carry state across sigsetjmp().
@@ -171,6 +184,8 @@ static int run(struct x86_cpu *cpu, bool guest)
 	struct x86_cpu *volatile outer_cpu = x86_access_begin(cpu);
 	int r;
 
+	if (unlikely(cpu->engine == X86_ENGINE_JIT && !cpu->jit))
+		start_jit(cpu);
 	cpu->unwind = &here;
 	atomic_store(&cpu->running, true);
 	if (sigsetjmp(here, 0)) {
@@ -202,7 +217,7 @@ int x86_run_guest(struct x86_cpu *cpu)
 	int r;
 
 	cpu->insn_limit = ~0ull;
-	if (cpu->jit && cpu->vmx.timer_deadline)
+	if (cpu->engine == X86_ENGINE_JIT && cpu->vmx.timer_deadline)
 		x86_ticker_arm(cpu, cpu->vmx.timer_deadline);
 	r = run(cpu, true);
 	return r == VM_EXIT ? 0 : r;

@@ -518,6 +518,19 @@ static struct x86_jit_trans *find(struct x86_cpu *cpu)
 	return t;
 }
 
+u64 jit_next(struct x86_cpu *cpu)
+{
+	const struct x86_jit *j = cpu->jit;
+	const struct jit_tables *tb = jit_tables(cpu);
+	unsigned slot = cpu->rip % JIT_HASH_SIZE;
+
+	/* Events are polled by the entry. */
+	if (!j->chain || !x86_jit_usable(cpu) || j->itlb.ctx != cpu->tlb_ctx ||
+	    tb->tag[cpu->mmu_idx][slot] != ~cpu->rip)
+		return JIT_LEAVE;
+	return tb->code[cpu->mmu_idx][slot];
+}
+
 /* The jump that led out of translated code may go straight to @to from now on. */
 static void link_to(struct x86_cpu *cpu, struct x86_jit_link *l, struct x86_jit_trans *to)
 {

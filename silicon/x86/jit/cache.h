@@ -121,9 +121,16 @@ void *jit_new(struct x86_jit *j, size_t size);
 /* The page record of (@lin, @spa) in the present mode. */
 struct jit_page *jit_page(struct x86_cpu *cpu, u64 lin, u64 spa);
 
+/* Checked entry for cpu->rip in the present mode, if the run loop need not look; else JIT_LEAVE. cache.c */
+u64 jit_next(struct x86_cpu *cpu);
 /* Execute @t, and what it leads to, until it leaves. entry.c */
 void jit_enter(struct x86_cpu *cpu, struct x86_jit_trans *t);
-/* C side of the call stub: execute instruction @nr of @t by its handler. True: leave. entry.c */
+/*
+ * C side of the call stub: execute instruction @nr of @t by its handler. Returns what to do
+ * then, or the address of the code to go on with. entry.c
+ */
+#define JIT_GO_ON 0	/* with the next instruction of @t */
+#define JIT_LEAVE 1
 u64 jit_call_c(struct x86_cpu *cpu, struct x86_jit_trans *t, u64 nr);
 
 #endif

@@ -51,10 +51,10 @@ u64 jit_call_c(struct x86_cpu *cpu, struct x86_jit_trans *t, u64 nr)
 	cpu->jit_flags = to_jit_flags(cpu);
 	/* STAC and CLAC change the TLB array inside a block. */
 	if (likely(!(op->flags & X86_OP_END) && !cpu->slow && cpu->mmu_idx == t->page->idx))
-		return 0;
+		return JIT_GO_ON;
 	cpu->jit_left = (u32)nr + 1;
 	cpu->rip = cpu->gpr[X86_REG_NEXT_RIP];
-	return 1;
+	return cpu->slow ? JIT_LEAVE : jit_next(cpu);
 }
 
 /* ---- Stubs ---- */
@@ -125,7 +125,7 @@ static u64 begin(struct jit_asm *a)
 void jit_stubs(struct x86_jit *j)
 {
 	struct jit_asm asm_ = { .p = j->p, .end = j->end - JIT_ASM_SLACK, .delta = j->delta }, *a = &asm_;
-	u8 *go_on;
+	u8 *go_on, *jump;
 
 	begin(a);
 	jit_vec_stubs(j, a);
@@ -164,7 +164,14 @@ void jit_stubs(struct x86_jit *j)
 	jit_mov_rr(a, JIT_RCX, JIT_RAX);
 	go_on = jit_jrcxz(a);
 	jit_alu_ri(a, JIT_ADD, JIT_RSP, 16, 8);
+	jit_alu_ri(a, JIT_CMP, JIT_RCX, JIT_LEAVE, 8);
+	jump = jit_jcc8(a, JIT_NE);
 	leave(a);
+	jit_bind8(a, jump);
+	load_homes(a);
+	jit_asm_load_flags(a);
+	jit_8(a, 0xff);			/* jmp rcx */
+	jit_8(a, 0xe1);
 	jit_bind8(a, go_on);
 	load_homes(a);
 	jit_alu_ri(a, JIT_ADD, JIT_RSP, 8, 8);
