@@ -153,7 +153,7 @@ def grub_image(b):
 def from_disk(b, args):
     image = grub_image(b)
     with b.qemu(["-m", "256M", "-drive", f"file={image},format=raw,if=virtio,readonly=on", *args]) as q:
-        q.wait_for("GRUB", 120)
+        q.wait_for("Booting `linux'", 120)	# GRUB's first words may go to the screen
         q.wait_for("guest-is-alive", 240)
         q.wait_end()
         return q.text.decode(errors="replace")
