@@ -26,6 +26,9 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/lsan_interface.h>
+#endif
 
 #include "base/log.h"
 #include "silicon/x86/cpulist.h"
@@ -57,11 +60,20 @@ struct x86_cpu *x86_jit_alloc_cpu(void)
 	void *p = mmap(NULL, cpu_size(), PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
-	return p == MAP_FAILED ? NULL : p;
+	if (p == MAP_FAILED)
+		return NULL;
+#ifdef __SANITIZE_ADDRESS__
+	/* What only a processor points to is no leak. */
+	__lsan_register_root_region(p, sizeof(struct x86_cpu));
+#endif
+	return p;
 }
 
 void x86_jit_free_cpu(struct x86_cpu *cpu)
 {
+#ifdef __SANITIZE_ADDRESS__
+	__lsan_unregister_root_region(cpu, sizeof(struct x86_cpu));
+#endif
 	munmap(cpu, cpu_size());
 }
 
