@@ -48,7 +48,9 @@ u64 jit_call_c(struct x86_cpu *cpu, struct x86_jit_trans *t, u64 nr)
 	cpu->op = op;
 	op->fn(cpu, op);
 	cpu->op = NULL;
-	cpu->jit_flags = to_jit_flags(cpu);
+	/* Else they are what they were; what ends a block may load all of RFLAGS. */
+	if (op->flags_out || op->flags & X86_OP_END)
+		cpu->jit_flags = to_jit_flags(cpu);
 	/* STAC and CLAC change the TLB array inside a block. */
 	if (likely(!(op->flags & X86_OP_END) && !cpu->slow && cpu->mmu_idx == t->page->idx))
 		return JIT_GO_ON;
