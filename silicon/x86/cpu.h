@@ -73,7 +73,7 @@ struct x86_tlbe {
 	u64 page;		/* simulated physical, of byte 0 of the page */
 	u64 info;		/* mmu/ only */
 };
-#define X86_TLB_BITS 12
+#define X86_TLB_BITS 13
 #define X86_TLB_SIZE (1u << X86_TLB_BITS)
 
 typedef struct { u64 mant; u16 exp; u8 pad[6]; } x86_f80_t;	/* as in FXSAVE slots */

@@ -4,7 +4,7 @@
  *
  *	lea	rcx, [address]
  *	rorx	eax, ecx, 7			; x86_tlb_index() * sizeof(struct x86_tlbe)
- *	and	eax, 4095 * 32
+ *	and	eax, (X86_TLB_SIZE - 1) * 32
  *	sub	rcx, [rbp + rax + tag]
  *	add	rcx, [rbp + tlb_ctx_page]	; offset in the page, if the entry is the right one
  *	cmp	rcx, 4096 - size
