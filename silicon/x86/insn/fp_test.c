@@ -176,6 +176,30 @@ static void test_simd_exceptions(void **state)
 	assert_int_equal(FPU.mxcsr, 0x1d84);
 }
 
+/* VCVTPS2PH knows no FTZ, and its tiny results are those of 11 significant bits. */
+static void test_half_exceptions(void **state)
+{
+	const struct { u32 a0, a1, mxcsr; u8 vector; u32 out; } rows[] = {
+		{ 0x37c00000, 0, 0x1f80, NF, 0x1f80 },		/* 0x1.8p-16: exact */
+		{ 0x37c00000, 0, 0x1780, X86_XM, 0x1790 },	/* but with UE unmasked */
+		{ 0x37c00800, 0, 0x1780, X86_XM, 0x17b0 },	/* inexact as well */
+		{ 0x37c00000, 0x3f800800, 0x1780, X86_XM, 0x17b0 },	/* PE of the other element */
+		{ 0x47ffe000, 0, 0x1b80, X86_XM, 0x1b88 },	/* too large, and exact but for its exponent */
+		{ 0x47ffe000, 0, 0x9f80, NF, 0x9fa8 },
+	};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+		u8 got;
+
+		fake_reset();
+		FPU.mxcsr = rows[i].mxcsr;
+		FPU.ymm[1] = (struct x86_ymm){ .d = { rows[i].a0, rows[i].a1 } };
+		got = FAKE_RUN(NULL, 0xc4, 0xe3, 0x79, 0x1d, 0xc8, 0x00);	/* vcvtps2ph $0, %xmm1, %xmm0 */
+		if (got != rows[i].vector || FPU.mxcsr != rows[i].out)
+			fail_msg("row %u: vector %u mxcsr %x", i, got, FPU.mxcsr);
+	}
+}
+
 static void test_mxcsr_reserved(void **state)
 {
 	*(u32 *)fake_arena = 0x10000;
@@ -752,6 +776,7 @@ int main(void)
 		cmocka_unit_test_setup(test_availability, setup),
 		cmocka_unit_test_setup(test_alignment, setup),
 		cmocka_unit_test_setup(test_simd_exceptions, setup),
+		cmocka_unit_test_setup(test_half_exceptions, setup),
 		cmocka_unit_test_setup(test_mxcsr_reserved, setup),
 		cmocka_unit_test_setup(test_upper_lanes, setup),
 		cmocka_unit_test_setup(test_known_answers, setup),

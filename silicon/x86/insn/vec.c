@@ -269,6 +269,11 @@ static void fp_checked(struct x86_cpu *cpu, const struct x86_op *op, struct x86_
 		probe.mxcsr |= MXCSR_FTZ;
 		flags |= x86_vec_fp(&probe) & FP_UE;
 	}
+	if (unlikely(unmasked & (FP_OE | FP_UE)) && !mnemonic) {
+		mnemonic = x86_insn_row(op->row)->mnemonic;
+		if (mnemonic == ZYDIS_MNEMONIC_VCVTPS2PH)
+			flags = x86_vec_half_flags(a, op->vl, unmasked);
+	}
 	if (unlikely(flags & unmasked)) {
 		if (!mnemonic)
 			mnemonic = x86_insn_row(op->row)->mnemonic;

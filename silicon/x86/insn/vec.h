@@ -46,6 +46,9 @@ void x86_vec_fp_run(struct x86_cpu *cpu, const struct x86_op *op, struct x86_vec
 u32 x86_vec_post_flags(const struct x86_vec_fp *a, unsigned mnemonic, unsigned vl, u32 unmasked,
 		       u32 flags);
 
+/* The flags of VCVTPS2PH as they are with @unmasked exceptions; @vl: bytes of the source. */
+u32 x86_vec_half_flags(const struct x86_vec_fp *a, unsigned vl, u32 unmasked);
+
 /* A native body by its Zydis mnemonic, VEX or legacy name alike. */
 enum x86_vec_shape {
 	VEC_RVM, VEC_RM, VEC_RVC, VEC_RMW, VEC_RMN, VEC_RVMR, VEC_RVX, VEC_GM, VEC_GW, VEC_VG,

@@ -197,6 +197,30 @@ static u32 run_element(const struct element *e, bool dbl, u32 mxcsr)
 	return x86_vec_fp(&a) & FP_FLAGS;
 }
 
+/*
+ * VCVTPS2PH has no FTZ that would show exact tiny results, and its source holds every
+ * result with the exponent unbounded: 11 significant bits, tiny below 2^-14.
+ */
+u32 x86_vec_half_flags(const struct x86_vec_fp *a, unsigned vl, u32 unmasked)
+{
+	const struct x86_ymm *src = a->s2;
+	u32 flags = 0;
+
+	for (unsigned i = 0; i < vl / 4; i++) {
+		struct x86_ymm one = { .d = { src->d[i] } };
+		struct x86_vec_fp e = { .body = a->body, .dst = &one, .s1 = &one, .s2 = &one, .mxcsr = a->mxcsr };
+		__float128 v = value(src->d[i], false, a->mxcsr & MXCSR_DAZ);
+		u32 f = x86_vec_fp(&e) & FP_FLAGS;
+
+		if (unmasked & FP_UE && v != 0 && v < 0x1p-14 && v > -0x1p-14 && fits(v, 11))
+			f |= FP_UE;
+		if (f & unmasked & (FP_OE | FP_UE))
+			f = (f & ~(u32)FP_PE) | (fits(v, 11) ? 0 : FP_PE);
+		flags |= f;
+	}
+	return flags;
+}
+
 u32 x86_vec_post_flags(const struct x86_vec_fp *a, unsigned mnemonic, unsigned vl, u32 unmasked, u32 flags)
 {
 	const struct arith *t = find(mnemonic);
