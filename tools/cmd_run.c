@@ -14,6 +14,7 @@
 #include "silicon/x86.h"
 #include "tools/cmd.h"
 #include "tools/elf_check.h"
+#include "tools/installed.h"
 #include "tools/kvm_node.h"
 
 #define LIB "libuserkvm.so"
@@ -97,26 +98,6 @@ static int start_trace(const char *path, char full[PATH_MAX])
 	return realpath(path, full) ? 0 : -errno;
 }
 
-/* In the build tree beside this program, installed in the library folder. */
-static int find_lib(char out[PATH_MAX])
-{
-	static const char *const places[] = { LIB, "../" USERKVM_LIBDIR "/" LIB };
-	char self[PATH_MAX], path[PATH_MAX + 64];
-	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
-
-	if (n < 0)
-		return -errno;
-	self[n] = 0;
-	*(strrchr(self, '/') + 1) = 0;
-	for (unsigned i = 0; i < ARRAY_SIZE(places); i++) {
-		snprintf(path, sizeof(path), "%s%s", self, places[i]);
-		if (realpath(path, out))
-			return 0;
-	}
-	snprintf(out, PATH_MAX, "%s", self);
-	return -ENOENT;
-}
-
 /* As execvp() searches. */
 static int find_program(const char *name, char out[PATH_MAX])
 {
@@ -176,7 +157,7 @@ static int cmd_run_run(const struct cmd *cmd, int argc, char **argv)
 	if (ret)
 		return ret;
 	argv += optind;
-	if (find_lib(lib)) {
+	if (installed_find(LIB, lib)) {
 		fprintf(stderr, "userkvm run: no " LIB " in %s and in ../" USERKVM_LIBDIR " from there\n", lib);
 		return EXIT_ERROR;
 	}

@@ -11,27 +11,9 @@
 #include "base/types.h"
 #include "tools/cmd.h"
 #include "tools/cmd_vdpa.h"
+#include "tools/installed.h"
 
 #define PLUGIN "nbdkit-userkvm-plugin.so"
-
-/* In the build tree beside this program, installed in the library folder. */
-static int find_plugin(char out[PATH_MAX])
-{
-	static const char *const places[] = { PLUGIN, "../" USERKVM_LIBDIR "/" PLUGIN };
-	char self[PATH_MAX], path[PATH_MAX + 64];
-	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
-
-	if (n < 0)
-		return -errno;
-	self[n] = 0;
-	*(strrchr(self, '/') + 1) = 0;
-	for (unsigned i = 0; i < ARRAY_SIZE(places); i++) {
-		snprintf(path, sizeof(path), "%s%s", self, places[i]);
-		if (realpath(path, out))
-			return 0;
-	}
-	return -ENOENT;
-}
 
 int vdpa_nbd(const struct cmd *cmd, int argc, char **argv)
 {
@@ -67,7 +49,7 @@ int vdpa_nbd(const struct cmd *cmd, int argc, char **argv)
 		return cmd_usage(cmd, "nbd: one device name is needed");
 	if (!socket)
 		return cmd_usage(cmd, "nbd: --socket FILE is missing");
-	if (find_plugin(plugin)) {
+	if (installed_find(PLUGIN, plugin)) {
 		fprintf(stderr, "userkvm vdpa nbd: no %s: build with nbdkit-plugin-dev installed\n", PLUGIN);
 		return EXIT_ERROR;
 	}

@@ -146,3 +146,30 @@ void jit_call_to(struct jit_asm *a, u64 target)
 	jit_8(a, 0xe8);
 	jit_32(a, (u32)(target - (jit_here(a) + 4)));
 }
+
+void jit_test_ri(struct jit_asm *a, unsigned reg, u32 v)
+{
+	jit_op_rr(a, 0xf7, 0, reg, 4);
+	jit_32(a, v);
+}
+
+void jit_bytes(struct jit_asm *a, const u8 *p, unsigned n)
+{
+	jit_room(a);
+	while (n--)
+		jit_8(a, *p++);
+}
+
+void jit_push_flags(struct jit_asm *a)
+{
+	static const u8 code[] = { 0x9f, 0x0f, 0x90, 0xc0, 0x50 };	/* lahf; seto al; push rax */
+
+	jit_bytes(a, code, sizeof(code));
+}
+
+void jit_pop_flags(struct jit_asm *a)
+{
+	static const u8 code[] = { 0x58, 0x04, 0x7f, 0x9e };	/* pop rax; add al, 7fh; sahf */
+
+	jit_bytes(a, code, sizeof(code));
+}

@@ -130,6 +130,14 @@ static inline void jit_alu_rm(struct jit_asm *a, enum jit_alu f, unsigned to, st
 
 void jit_alu_ri(struct jit_asm *a, enum jit_alu f, unsigned reg, s32 v, unsigned size);
 
+/* TEST reg, v (32 bits) */
+void jit_test_ri(struct jit_asm *a, unsigned reg, u32 v);
+/* Bytes as they stand: at most JIT_ASM_SLACK. */
+void jit_bytes(struct jit_asm *a, const u8 *p, unsigned n);
+/* Keep the arithmetic flags on the host's stack and give them back; both clobber RAX. */
+void jit_push_flags(struct jit_asm *a);
+void jit_pop_flags(struct jit_asm *a);
+
 /* ---- Jumps: return the place of the displacement, for jit_bind() ---- */
 
 u8 *jit_jmp(struct jit_asm *a);				/* rel32 */

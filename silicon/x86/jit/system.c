@@ -13,13 +13,6 @@ static void imm32(struct x86_jit_tr *t, u32 v)
 	jit_32(&t->a, v);
 }
 
-static void bytes(struct x86_jit_tr *t, const u8 *p, unsigned n)
-{
-	jit_room(&t->a);
-	while (n--)
-		jit_8(&t->a, *p++);
-}
-
 /* ---- RFLAGS ---- */
 
 /* RFLAGS.RF and VM, which the image does not have, are 0 wherever translations run. */
@@ -34,7 +27,7 @@ static bool pushf(struct x86_jit_tr *t)
 	jit_flags_read(t);
 	/* Put aside, but still in EFLAGS. */
 	jit_flags_lost(t);
-	bytes(t, pushfq_pop_rax, sizeof(pushfq_pop_rax));
+	jit_bytes(&t->a, pushfq_pop_rax, sizeof(pushfq_pop_rax));
 	jit_alu_ri(&t->a, JIT_AND, JIT_RAX, RFLAGS_ARITH, 4);
 	jit_alu_rm(&t->a, JIT_OR, JIT_RAX, JIT_FIELD(rflags), 8);
 	jit_store(&t->a, JIT_RAX, jit_at(JIT_RCX, 0), 8);
@@ -88,9 +81,9 @@ static bool rdtsc(struct x86_jit_tr *t, bool p)
 	jit_8(a, 0);
 	jit_slow_jcc(t, JIT_NE);
 	if (p)
-		bytes(t, insn_p, sizeof(insn_p));
+		jit_bytes(&t->a, insn_p, sizeof(insn_p));
 	else
-		bytes(t, insn, sizeof(insn));
+		jit_bytes(&t->a, insn, sizeof(insn));
 	jit_op_rr(a, 0xc1, 4, JIT_RDX, 8);			/* shl rdx, 32 */
 	jit_8(a, 32);
 	jit_alu_rr(a, JIT_OR, JIT_RDX, JIT_RAX, 8);

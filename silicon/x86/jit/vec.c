@@ -38,45 +38,29 @@ static void mxcsr(struct jit_asm *a, bool load, struct jit_mem m)
 	jit_op_rm(a, 0x0fae, load ? 2 : 3, m, 4);
 }
 
-/* TEST ECX, v */
-static void test_ecx(struct jit_asm *a, u32 v)
-{
-	jit_op_rr(a, 0xf7, 0, JIT_RCX, 4);
-	jit_32(a, v);
-}
-
-static void bytes(struct jit_asm *a, const u8 *p, unsigned n)
-{
-	jit_room(a);
-	while (n--)
-		jit_8(a, *p++);
-}
-
 /*
  * Load if that is allowed. Clobbers RAX and RCX, keeps the flags. The caller looks at
  * what it needs of vec_live afterwards.
  */
 static void load_stub(struct jit_asm *a)
 {
-	static const u8 push_flags[] = { 0x9f, 0x0f, 0x90, 0xc0, 0x50 };	/* lahf; seto al; push rax */
-	static const u8 pop_flags[] = { 0x58, 0x04, 0x7f, 0x9e, 0xc3 };	/* pop rax; add al, 7fh; sahf; ret */
 	u8 *no[6];
 	unsigned n = 0;
 
-	bytes(a, push_flags, sizeof(push_flags));
+	jit_push_flags(a);
 	/* Live already, but not for VEX: what is in the registers counts. */
 	jit_op_rm(a, 0x80, 7, JIT_FIELD(vec_live), 1);	/* cmp byte [..], 0 */
 	jit_8(a, 0);
 	no[n++] = jit_jcc(a, JIT_NE);
 	jit_load(a, JIT_RCX, JIT_FIELD(cr0), 4);
-	test_ecx(a, CR0_EM | CR0_TS);
+	jit_test_ri(a, JIT_RCX, CR0_EM | CR0_TS);
 	no[n++] = jit_jcc(a, JIT_NE);
 	jit_load(a, JIT_RCX, JIT_FIELD(cr4), 4);
-	test_ecx(a, CR4_OSFXSR);
+	jit_test_ri(a, JIT_RCX, CR4_OSFXSR);
 	no[n++] = jit_jcc(a, JIT_E);
 	jit_load(a, JIT_RCX, JIT_FIELD(fpu.mxcsr), 4);
 	jit_op_rr(a, 0xf7, 2, JIT_RCX, 4);		/* not ecx */
-	test_ecx(a, MXCSR_MASKS);
+	jit_test_ri(a, JIT_RCX, MXCSR_MASKS);
 	no[n++] = jit_jcc(a, JIT_NE);
 	mxcsr(a, false, JIT_FIELD(jit_host_mxcsr));
 	mxcsr(a, true, JIT_FIELD(fpu.mxcsr));
@@ -84,16 +68,17 @@ static void load_stub(struct jit_asm *a)
 		ymm_move(a, true, r);
 	jit_store_imm(a, JIT_FIELD(vec_live), 1, 1);
 	jit_load(a, JIT_RCX, JIT_FIELD(cr4), 4);
-	test_ecx(a, CR4_OSXSAVE);
+	jit_test_ri(a, JIT_RCX, CR4_OSXSAVE);
 	no[n++] = jit_jcc(a, JIT_E);
 	jit_load(a, JIT_RCX, JIT_FIELD(xcr0), 4);
 	jit_op_rr(a, 0xf7, 2, JIT_RCX, 4);
-	test_ecx(a, XCR0_SSE | XCR0_AVX);
+	jit_test_ri(a, JIT_RCX, XCR0_SSE | XCR0_AVX);
 	no[n++] = jit_jcc(a, JIT_NE);
 	jit_store_imm(a, JIT_FIELD(vec_live_avx), 1, 1);
 	while (n)
 		jit_bind(a, no[--n]);
-	bytes(a, pop_flags, sizeof(pop_flags));
+	jit_pop_flags(a);
+	jit_8(a, 0xc3);					/* ret */
 }
 
 /* Clobbers flags. The host gets its own MXCSR and clean upper halves back. */
@@ -110,7 +95,7 @@ static void spill_stub(const struct x86_jit *j, struct jit_asm *a)
 	mxcsr(a, false, JIT_FIELD(fpu.mxcsr));
 	mxcsr(a, true, JIT_FIELD(jit_host_mxcsr));
 	jit_store_imm(a, JIT_FIELD(vec_live), 0, 2);
-	bytes(a, vzeroupper, sizeof(vzeroupper));
+	jit_bytes(a, vzeroupper, sizeof(vzeroupper));
 	jit_bind(a, dead);
 	jit_op_rm(a, 0x80, 7, JIT_FIELD(x87_live), 1);		/* cmp byte [..], 0 */
 	jit_8(a, 0);

@@ -21,19 +21,6 @@
 _Static_assert(offsetof(struct x86_fpu, fsw) == offsetof(struct x86_fpu, fcw) + 2, "moved as one");
 _Static_assert(JIT_HASH_SIZE && offsetof(struct jit_tables, x87) % 64 == 0, "XSAVE wants that");
 
-static void test_ecx(struct jit_asm *a, u32 v)
-{
-	jit_op_rr(a, 0xf7, 0, JIT_RCX, 4);
-	jit_32(a, v);
-}
-
-static void bytes(struct jit_asm *a, const u8 *p, unsigned n)
-{
-	jit_room(a);
-	while (n--)
-		jit_8(a, *p++);
-}
-
 /* XSAVE64 (/4) or XRSTOR64 (/5) of the x87 state alone; RAX and RDX are clobbered. */
 static void transfer(struct jit_asm *a, unsigned digit)
 {
@@ -76,23 +63,21 @@ static void registers(struct jit_asm *a, bool load)
 /* As the vector state's: clobbers RAX and RCX, keeps the flags. */
 static void load_stub(struct jit_asm *a)
 {
-	static const u8 push_flags[] = { 0x9f, 0x0f, 0x90, 0xc0, 0x50 };	/* lahf; seto al; push rax */
-	static const u8 pop_flags[] = { 0x58, 0x04, 0x7f, 0x9e, 0xc3 };	/* pop rax; add al, 7fh; sahf; ret */
 	u8 *no[4];
 	unsigned n = 0;
 
-	bytes(a, push_flags, sizeof(push_flags));
+	jit_push_flags(a);
 	jit_op_rm(a, 0x80, 7, JIT_FIELD(x87_live), 1);	/* cmp byte [..], 0 */
 	jit_8(a, 0);
 	no[n++] = jit_jcc(a, JIT_NE);
 	jit_load(a, JIT_RCX, JIT_FIELD(cr0), 4);
-	test_ecx(a, CR0_EM | CR0_TS);
+	jit_test_ri(a, JIT_RCX, CR0_EM | CR0_TS);
 	no[n++] = jit_jcc(a, JIT_NE);
 	jit_load(a, JIT_RCX, JIT_FIELD(fpu.fcw), 4);	/* and FSW above it */
-	test_ecx(a, FSW_ES << 16);
+	jit_test_ri(a, JIT_RCX, FSW_ES << 16);
 	no[n++] = jit_jcc(a, JIT_NE);
 	jit_op_rr(a, 0xf7, 2, JIT_RCX, 4);		/* not ecx */
-	test_ecx(a, FP_FLAGS);
+	jit_test_ri(a, JIT_RCX, FP_FLAGS);
 	no[n++] = jit_jcc(a, JIT_NE);
 	jit_8(a, 0x52);					/* push rdx */
 	jit_load(a, JIT_RAX, JIT_FIELD(fpu.fcw), 4);
@@ -107,7 +92,8 @@ static void load_stub(struct jit_asm *a)
 	jit_store_imm(a, JIT_FIELD(x87_live), 1, 1);
 	while (n)
 		jit_bind(a, no[--n]);
-	bytes(a, pop_flags, sizeof(pop_flags));
+	jit_pop_flags(a);
+	jit_8(a, 0xc3);					/* ret */
 }
 
 /* Clobbers RAX, RCX and flags. */
@@ -118,7 +104,7 @@ static void spill_stub(struct jit_asm *a)
 	jit_room(a);
 	jit_8(a, 0x52);					/* push rdx */
 	transfer(a, 4);
-	bytes(a, fninit, sizeof(fninit));
+	jit_bytes(a, fninit, sizeof(fninit));
 	jit_load(a, JIT_RAX, AREA(0), 4);
 	jit_store(a, JIT_RAX, JIT_FIELD(fpu.fcw), 4);
 	jit_load(a, JIT_RAX, AREA(4), 4);
@@ -190,7 +176,7 @@ static void fnstsw_ax(struct x86_jit_tr *t)
 
 	if (rax != JIT_RAX)
 		jit_mov_rr(&t->a, JIT_RAX, rax);
-	bytes(&t->a, insn, sizeof(insn));
+	jit_bytes(&t->a, insn, sizeof(insn));
 	jit_def(t, X86_RAX, JIT_RAX);
 }
 
