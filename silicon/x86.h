@@ -100,10 +100,14 @@ void x86_cpu_init(struct x86_cpu *cpu);
 
 /*
  * How instructions are executed: one by one by their handlers, or translated to host
- * code where that is possible. Only speed differs.
+ * code where that is possible. Only speed differs. Lockstep executes what it can both ways
+ * and ends the process, with a report, where they differ; with several processors another
+ * one's store at the wrong moment can be taken for a difference, though hardly ever.
  */
-enum x86_engine { X86_ENGINE_INTERP, X86_ENGINE_JIT };
-/* "interp", "jit"; false for another name. */
+enum x86_engine { X86_ENGINE_INTERP, X86_ENGINE_JIT, X86_ENGINE_LOCKSTEP };
+/* Exit status of a process in which the engines differ. */
+#define X86_LOCKSTEP_EXIT 125
+/* "interp", "jit", "lockstep"; false for another name. */
 bool x86_engine_find(const char *name, enum x86_engine *e);
 /* Can it run on this host? Translated code needs x86-64-v3. */
 bool x86_engine_supported(enum x86_engine e);

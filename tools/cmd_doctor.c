@@ -118,7 +118,7 @@ static int cmd_doctor_run(const struct cmd *cmd, int argc, char **argv)
 			printf(" %s", x86_model_name(i));
 	printf("\n");
 	row("engine", "%s", x86_engine_supported(X86_ENGINE_JIT) ?
-	    "jit: translated code; --engine interp for the interpreter" :
+	    "jit: translated code; --engine interp for the interpreter, lockstep to compare them" :
 	    "interp: translated code needs a host processor with AVX2, BMI1, BMI2 and FMA");
 	show_guest();
 	row("will use", "simulated processors, model %s: %s", kvm_node_default_model(),

@@ -56,7 +56,8 @@ static void list_del(struct x86_cpu *cpu)
 	pthread_mutex_unlock(&list_lock);
 }
 
-static const char *const engine_name[] = { [X86_ENGINE_INTERP] = "interp", [X86_ENGINE_JIT] = "jit" };
+static const char *const engine_name[] = { [X86_ENGINE_INTERP] = "interp", [X86_ENGINE_JIT] = "jit",
+	[X86_ENGINE_LOCKSTEP] = "lockstep" };
 
 bool x86_engine_find(const char *name, enum x86_engine *e)
 {
@@ -128,7 +129,7 @@ int x86_set_engine(struct x86_cpu *cpu, enum x86_engine e)
 {
 	if (!x86_engine_supported(e) || (cpu->bus && e != X86_ENGINE_INTERP))
 		return -ENOTSUP;
-	if (e == X86_ENGINE_INTERP)
+	if (e != (enum x86_engine)cpu->engine)
 		x86_jit_free(cpu);
 	cpu->engine = (u8)e;
 	return 0;

@@ -130,6 +130,7 @@ struct x86_block;
 struct x86_decode;	/* decode/: this processor's blocks */
 struct x86_jit;		/* jit/: its translations */
 struct x86_jit_link;
+struct x86_dry;
 
 struct x86_cpu {
 	/* ---- hot: every instruction ---- */
@@ -172,6 +173,7 @@ struct x86_cpu {
 	u8 vec_live, vec_live_avx, x87_live, vec_pad;
 	u16 jit_flags;			/* arithmetic flags, see jit/entry.c */
 	u32 jit_host_mxcsr;		/* meanwhile */
+	struct x86_dry *dry;		/* not NULL in a dry run: mmu/dry.h */
 	_Atomic u64 tick;		/* jit/ticker.c: host TSC of the next X86_EV_TIMER, 0 = none */
 
 	/* ---- segments, tables, control ---- */

@@ -151,7 +151,9 @@ static __attribute__((noinline)) int loop(struct x86_cpu *cpu)
 			b = NULL;
 			continue;
 		}
-		if (x86_jit_usable(cpu) && x86_jit_run(cpu, cpu->insn_limit == ~0ull)) {
+		if (x86_jit_usable(cpu) &&
+		    (unlikely(cpu->engine == X86_ENGINE_LOCKSTEP) ? x86_lockstep_run(cpu) :
+		     x86_jit_run(cpu, cpu->insn_limit == ~0ull))) {
 			b = NULL;
 			continue;
 		}
@@ -184,7 +186,7 @@ static int run(struct x86_cpu *cpu, bool guest)
 	struct x86_cpu *volatile outer_cpu = x86_access_begin(cpu);
 	int r;
 
-	if (unlikely(cpu->engine == X86_ENGINE_JIT && !cpu->jit))
+	if (unlikely(cpu->engine != X86_ENGINE_INTERP && !cpu->jit))
 		start_jit(cpu);
 	cpu->unwind = &here;
 	atomic_store(&cpu->running, true);
@@ -217,7 +219,7 @@ int x86_run_guest(struct x86_cpu *cpu)
 	int r;
 
 	cpu->insn_limit = ~0ull;
-	if (cpu->engine == X86_ENGINE_JIT && cpu->vmx.timer_deadline)
+	if (cpu->engine != X86_ENGINE_INTERP && cpu->vmx.timer_deadline)
 		x86_ticker_arm(cpu, cpu->vmx.timer_deadline);
 	r = run(cpu, true);
 	return r == VM_EXIT ? 0 : r;

@@ -18,7 +18,7 @@ run() {
 	want=$1
 	words=$2
 	shift 2
-	timeout -s KILL 300 "$userkvm" "$@" >"$tmp/out" 2>"$tmp/err" </dev/null
+	timeout -s KILL "${limit:-300}" "$userkvm" "$@" >"$tmp/out" 2>"$tmp/err" </dev/null
 	code=$?
 	if [ "$code" != "$want" ]; then
 		echo "# exit code $code instead of $want: userkvm $*"
@@ -90,6 +90,18 @@ test_run() {
 	run 7 '' boot -n none --run 'echo out; echo err >&2; uname -s; nproc; exit 7' &&
 	output_is 'out
 err
+Linux
+1
+'
+}
+
+# Every block by the interpreter and by its translation: they must agree all the way.
+test_lockstep() {
+	limit=3600
+	run 7 '' boot -n none -c 1 --engine lockstep --timeout 3500 --run 'echo out; uname -s; nproc; exit 7'
+	status=$?
+	limit=
+	[ $status = 0 ] && output_is 'out
 Linux
 1
 '

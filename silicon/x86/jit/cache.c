@@ -102,6 +102,26 @@ static size_t code_size(void)
 	return mib && mib <= 1024 ? (size_t)mib << 20 : CODE_SIZE;
 }
 
+/* USERKVM_JIT_RANGE=LO-HI, hexadecimal: blocks at other addresses are interpreted, to find the one that is wrong. */
+static void read_range(struct x86_jit *j)
+{
+	const char *s = getenv("USERKVM_JIT_RANGE");
+	char *end;
+
+	j->lo = 0;
+	j->hi = ~0ull;
+	if (!s || !*s)
+		return;
+	j->lo = strtoull(s, &end, 16);
+	if (*end == '-' && end[1])
+		j->hi = strtoull(end + 1, &end, 16);
+	if (*end) {
+		log_warn("USERKVM_JIT_RANGE: '%s' is no LO-HI", s);
+		j->lo = 0;
+		j->hi = ~0ull;
+	}
+}
+
 int x86_jit_new(struct x86_cpu *cpu)
 {
 	struct x86_jit *j = calloc(1, sizeof(*j));
@@ -116,6 +136,12 @@ int x86_jit_new(struct x86_cpu *cpu)
 	r = jit_code_new(&j->code, code_size());
 	if (r)
 		goto no_code;
+	if (cpu->engine == X86_ENGINE_LOCKSTEP) {
+		r = jit_lockstep_new(j);
+		if (r)
+			goto no_lockstep;
+	}
+	read_range(j);
 	j->delta = j->code.rx - j->code.rw;
 	j->p = j->code.rw;
 	j->end = j->code.rw + j->code.size;
@@ -130,6 +156,8 @@ int x86_jit_new(struct x86_cpu *cpu)
 		j->calls = calloc(x86_insn_rows(), sizeof(*j->calls));
 	cpu->jit = j;
 	return 0;
+no_lockstep:
+	jit_code_free(&j->code);
 no_code:
 	munmap(j->arena, ARENA_SIZE);
 no_arena:
@@ -158,6 +186,7 @@ void x86_jit_free(struct x86_cpu *cpu)
 	if (!j)
 		return;
 	print_statistics(j);
+	jit_lockstep_free(j, j->calls);
 	free(j->calls);
 	x86_jit_flush(cpu);
 	cpu->jit = NULL;
@@ -511,6 +540,8 @@ static struct x86_jit_trans *find(struct x86_cpu *cpu)
 		if (t->dead)
 			return NULL;
 	} else {
+		if (rip < j->lo || rip > j->hi)
+			return NULL;
 		if (b->runs < j->hot) {
 			b->runs++;
 			return NULL;
@@ -554,11 +585,9 @@ static void link_to(struct x86_cpu *cpu, struct x86_jit_link *l, struct x86_jit_
 	to->incoming = l;
 }
 
-bool x86_jit_run(struct x86_cpu *cpu, bool chain)
+struct x86_jit_trans *jit_find(struct x86_cpu *cpu, bool chain)
 {
 	struct x86_jit *j = cpu->jit;
-	struct x86_jit_link *l;
-	struct x86_jit_trans *t;
 
 	if (unlikely(j->chain != chain)) {
 		x86_jit_flush(cpu);
@@ -566,14 +595,21 @@ bool x86_jit_run(struct x86_cpu *cpu, bool chain)
 	}
 	if (unlikely(j->itlb.ctx != cpu->tlb_ctx))
 		switch_itlb(cpu);
-	t = find(cpu);
+	return find(cpu);
+}
+
+bool x86_jit_run(struct x86_cpu *cpu, bool chain)
+{
+	struct x86_jit_trans *t = jit_find(cpu, chain);
+	struct x86_jit_link *l;
+
 	l = cpu->jit_link;
 	cpu->jit_link = NULL;
 	if (!t)
 		return false;
 	if (l && chain)
 		link_to(cpu, l, t);
-	j->nr_enter++;
+	cpu->jit->nr_enter++;
 	jit_enter(cpu, t);
 	return true;
 }

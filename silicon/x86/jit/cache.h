@@ -41,6 +41,7 @@ struct x86_jit_trans {
 	u32 self, size;
 	u16 nr_access;
 	bool dead;
+	u8 dry;			/* lockstep.c: may it be run dry? */
 	struct jit_access *access;
 	u8 off[];		/* of each instruction, from @lin */
 };
@@ -103,6 +104,8 @@ struct x86_jit {
 	u64 seen;		/* stores noticed, of the process-wide list */
 	bool chain;		/* translations are linked; else each is left at its end */
 	u64 nr_trans, nr_flush, nr_drop, nr_enter;
+	u64 lo, hi;		/* only blocks at these addresses are translated */
+	struct jit_lockstep *lockstep;	/* NULL: another engine */
 	struct x86_jit_tr tr;	/* scratch of the translator */
 };
 
@@ -123,6 +126,11 @@ struct jit_page *jit_page(struct x86_cpu *cpu, u64 lin, u64 spa);
 
 /* Checked entry for cpu->rip in the present mode, if the run loop need not look; else JIT_LEAVE. cache.c */
 u64 jit_next(struct x86_cpu *cpu);
+/* A translation for cpu->rip, if there is one or it is time to make it. @chain as for x86_jit_run(). Raises. */
+struct x86_jit_trans *jit_find(struct x86_cpu *cpu, bool chain);
+/* -ENOMEM; and the end, which prints @statistics. lockstep.c */
+int jit_lockstep_new(struct x86_jit *j);
+void jit_lockstep_free(struct x86_jit *j, bool statistics);
 /* Execute @t, and what it leads to, until it leaves. entry.c */
 void jit_enter(struct x86_cpu *cpu, struct x86_jit_trans *t);
 /*

@@ -157,11 +157,9 @@ static bool ret(struct x86_jit_tr *t)
 }
 
 /* Not a far transfer: those read 6 or 10 bytes, or have an opcode of their own. */
-static bool is_near(const struct x86_jit_tr *t)
+bool jit_is_near(const struct x86_op *op, const u8 *p)
 {
-	const u8 *p = t->bytes;
-
-	if (t->op->osize != 8 || (t->op->opnd & X86_OPND_READ && t->op->msize != 8))
+	if (op->osize != 8 || (op->opnd & X86_OPND_READ && op->msize != 8))
 		return false;
 	while (*p == 0x66 || *p == 0x67 || *p == 0xf2 || *p == 0xf3 || (*p & 0xf0) == 0x40 ||
 	       (*p & 0xe7) == 0x26 || (*p & 0xfe) == 0x64)
@@ -175,7 +173,7 @@ bool jit_emit_branch(struct x86_jit_tr *t)
 	bool indirect = t->op->opnd & (X86_OPND_READ | X86_OPND_RM_GPR);
 
 	/* Also not what has become #UD or #GP. */
-	if (!(t->op->flags & X86_OP_END) || !t->op->row || !is_near(t))
+	if (!(t->op->flags & X86_OP_END) || !t->op->row || !jit_is_near(t->op, t->bytes))
 		return false;
 	if (select == x86_sel_jcc)
 		return jcc(t);

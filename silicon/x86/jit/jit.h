@@ -41,6 +41,12 @@ static inline bool x86_jit_usable(const struct x86_cpu *cpu)
  */
 bool x86_jit_run(struct x86_cpu *cpu, bool chain);
 
+/*
+ * Engine lockstep: the same for one block, which is executed by its handlers in a dry run
+ * before; a difference ends the process.
+ */
+bool x86_lockstep_run(struct x86_cpu *cpu);
+
 /* Every translation of @cpu is forgotten: their blocks are about to go. */
 void x86_jit_flush(struct x86_cpu *cpu);
 /* Block @b is not valid any more. */

@@ -177,6 +177,9 @@ void jit_cold_vec(struct x86_jit_tr *t, u8 *from, unsigned vec);
 /* Load, and jump to @go_on (in writable memory) if @vec is usable; else fall through. Flags are kept. */
 void jit_vec_reload(struct x86_jit_tr *t, unsigned vec, const u8 *go_on);
 
+/* @op of @bytes, a branch in 64-bit mode, is none to another code segment. emit_branch.c */
+bool jit_is_near(const struct x86_op *op, const u8 *bytes);
+
 /* ---- The whole instruction by its handler ---- */
 
 void jit_call_handler(struct x86_jit_tr *t);

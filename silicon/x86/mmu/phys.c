@@ -7,6 +7,7 @@
 #include "silicon/x86/mmu/phys.h"
 
 #include "silicon/x86/decode/codepage.h"
+#include "silicon/x86/mmu/dry.h"
 #include "silicon/x86/vmx/intercept.h"
 
 _Noreturn void x86_bus_error(struct x86_cpu *cpu, u64 pa)
@@ -136,6 +137,12 @@ void x86_xlat_read(struct x86_cpu *cpu, const struct x86_xlat *x, void *buf, uns
 		bus_read(cpu, x->pa, buf, len);
 		return;
 	}
+	if (unlikely(cpu->dry)) {
+		if (x->apic)
+			x86_dry_give_up(cpu);
+		x86_dry_read(cpu, x->pa, buf, len);
+		return;
+	}
 	if (x->apic && x86_vmx_apic_access(cpu, x->pa, len, false, false, &v)) {
 		memcpy(buf, &v, min(len, 8u));
 		return;
@@ -149,6 +156,12 @@ void x86_xlat_write(struct x86_cpu *cpu, const struct x86_xlat *x, const void *b
 
 	if (cpu->bus) {
 		bus_write(cpu, x->pa, buf, len);
+		return;
+	}
+	if (unlikely(cpu->dry)) {
+		if (x->apic || x86_codepage_test(x->pa))
+			x86_dry_give_up(cpu);
+		x86_dry_write(cpu, x->pa, buf, len);
 		return;
 	}
 	if (x->apic) {
@@ -168,6 +181,16 @@ bool x86_xlat_cmpxchg(struct x86_cpu *cpu, const struct x86_xlat *x, void *old, 
 
 	memcpy(o, old, len);
 	memcpy(n, val, len);
+	if (unlikely(cpu->dry)) {
+		u64 found[2] = { 0 };
+
+		x86_xlat_read(cpu, x, found, len);
+		done = !memcmp(found, o, len);
+		if (done)
+			x86_xlat_write(cpu, x, val, len);
+		memcpy(old, found, len);
+		return done;
+	}
 	if (cpu->bus) {
 		u64 found[2] = { o[0], o[1] };
 		enum x86_bus_result r = cpu->bus->cmpxchg(cpu->bus_ctx, pa, found, n, len);

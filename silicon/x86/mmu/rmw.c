@@ -12,6 +12,7 @@
 
 #include "silicon/x86/mmu/phys.h"
 #include "silicon/x86/mmu/access.h"
+#include "silicon/x86/mmu/dry.h"
 #include "silicon/x86/sys/sys.h"
 
 static pthread_mutex_t split_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -96,8 +97,10 @@ static bool split_cmpxchg(struct x86_cpu *cpu, const struct x86_span *s, u64 *ol
 static bool span_cmpxchg(struct x86_cpu *cpu, const struct x86_span *s, u64 *old, u64 val, unsigned size)
 {
 	/* The APIC-access page has one owner, its processor: no lock is needed. */
-	if (s->len[1] || s->x[0].apic)
+	if (s->len[1] || s->x[0].apic) {
+		x86_dry_refuse(cpu);
 		return split_cmpxchg(cpu, s, old, val, size);
+	}
 	return x86_xlat_cmpxchg(cpu, &s->x[0], old, &val, size);
 }
 

@@ -21,6 +21,7 @@
 #include "silicon/x86/decode/codepage.h"
 #include "silicon/x86/decode/decode.h"
 #include "silicon/x86/jit/jit.h"
+#include "silicon/x86/mmu/dry.h"
 #include "silicon/x86/mmu/mmu_priv.h"
 
 /* x86_tlbe.info: flags below the group id. */
@@ -187,8 +188,10 @@ void x86_tlb_switch(struct x86_cpu *cpu)
 	struct x86_mmu *m = cpu->mmu;
 	struct x86_ctx_key k = current_key(cpu);
 	bool found;
-	struct x86_ctx_slot *s = find_slot(m, &k, &found);
+	struct x86_ctx_slot *s;
 
+	x86_dry_refuse(cpu);
+	s = find_slot(m, &k, &found);
 	m->cur = (unsigned)(s - m->slots);
 	s->used = ++m->switches;
 	if (found) {

@@ -3,6 +3,7 @@
  * What follows from CR0, EFER, RFLAGS, CPL and the segment registers: the mode, the
  * sizes and masks of addresses, which segments need no check, the TLB array.
  */
+#include "silicon/x86/mmu/dry.h"
 #include "silicon/x86/sys/sys_priv.h"
 
 /* A usable segment of 4 GiB that grows up: no offset can violate its limit. */
@@ -27,6 +28,7 @@ void x86_update_mode(struct x86_cpu *cpu)
 	const struct x86_segment *cs = &cpu->seg[X86_CS];
 	bool is64;
 
+	x86_dry_refuse(cpu);
 	cpu->mode = (u8)current_mode(cpu);
 	is64 = cpu->mode == X86_MODE_64;
 	if (cpu->mode == X86_MODE_REAL)

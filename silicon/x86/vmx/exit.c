@@ -7,6 +7,7 @@
  * Control Fields", "Saving Guest State", "Loading Host State", "VMX Aborts".
  */
 #include "base/log.h"
+#include "silicon/x86/mmu/dry.h"
 #include "silicon/x86/mmu/mem.h"
 #include "silicon/x86/sys/sys.h"
 #include "silicon/x86/vmx/intercept.h"
@@ -306,6 +307,7 @@ static _Noreturn void complete(struct x86_cpu *cpu, u32 reason, u64 qual, enum v
 {
 	struct vmcs *v = cpu->vmx.vmcs;
 
+	x86_dry_refuse(cpu);
 	V(v, EXIT_REASON) = reason;
 	V(v, EXIT_QUALIFICATION) = qual;
 	V(v, ENTRY_INTR_INFO) &= ~(u64)INTR_VALID;
