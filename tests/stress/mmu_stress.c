@@ -236,6 +236,17 @@ static u64 host_word(u64 page, unsigned owner)
 	return v;
 }
 
+/* A place where a vCPU touches no guest memory: stay here as long as the controller wants them at rest. */
+static void rest_if_asked(void)
+{
+	if (!atomic_load(&pausing))
+		return;
+	atomic_fetch_add(&paused, 1);
+	while (atomic_load(&pausing) && !atomic_load(&stop))
+		sched_yield();
+	atomic_fetch_sub(&paused, 1);
+}
+
 static void one_access(struct vcpu *c)
 {
 	struct layout before, after;
@@ -309,14 +320,19 @@ static void one_access(struct vcpu *c)
 			}
 		}
 		/* Unless its page is the one that is out of reach for now: find out later. */
-		for (u64 p = HOLED * SLOT_PAGES; p < NR_SLOTS * SLOT_PAGES; p++)
-			while (host_word(p, c->index) == NOWHERE && !atomic_load(&stop))
-				sched_yield();
-		for (u64 p = 0; p < NR_SLOTS * SLOT_PAGES; p++) {
-			if (host_word(p, c->index) == val) {
-				c->shadow[p] = val;
-				return;
+		for (bool all_seen = false; !all_seen && !atomic_load(&stop);) {
+			all_seen = true;
+			for (u64 p = 0; p < NR_SLOTS * SLOT_PAGES; p++) {
+				u64 there = host_word(p, c->index);
+
+				if (there == val) {
+					c->shadow[p] = val;
+					return;
+				}
+				all_seen &= there != NOWHERE;
 			}
+			rest_if_asked();	/* the controller may want to check before it fills the hole */
+			sched_yield();
 		}
 		if (!atomic_load(&stop))
 			complain("write lost", c, gpa, val, 0);
@@ -336,12 +352,7 @@ static void *vcpu_thread(void *arg)
 	c->cpu->vmx.non_root = true;
 	x86_access_begin(c->cpu);
 	while (!atomic_load(&stop)) {
-		if (atomic_load(&pausing)) {
-			atomic_fetch_add(&paused, 1);
-			while (atomic_load(&pausing) && !atomic_load(&stop))
-				sched_yield();
-			atomic_fetch_sub(&paused, 1);
-		}
+		rest_if_asked();
 		one_access(c);
 	}
 	x86_access_end(c->cpu, NULL);
