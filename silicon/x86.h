@@ -78,6 +78,13 @@ struct x86_state {
 /* ---- Life ---- */
 
 /*
+ * The simulation executes vector instructions, and translated code, by those of the host:
+ * NULL, or the name of the first extension of x86-64-v3 that this host lacks. Then no
+ * guest may be run.
+ */
+const char *x86_host_lacks(void);
+
+/*
  * Models are tables of CPUID, MSRs and vendor behaviour: "intel", later "amd".
  * Returns NULL for an unknown name. x86_model_name(i) lists them, NULL ends.
  */
@@ -109,13 +116,11 @@ enum x86_engine { X86_ENGINE_INTERP, X86_ENGINE_JIT, X86_ENGINE_LOCKSTEP };
 #define X86_LOCKSTEP_EXIT 125
 /* "interp", "jit", "lockstep"; false for another name. */
 bool x86_engine_find(const char *name, enum x86_engine *e);
-/* Can it run on this host? Translated code needs x86-64-v3. */
-bool x86_engine_supported(enum x86_engine e);
-/* What new processors get: that of USERKVM_ENGINE, else the fastest that this host can run. */
+/* What new processors get: that of USERKVM_ENGINE, else the fastest. */
 enum x86_engine x86_engine_default(void);
 /*
- * -ENOTSUP: not on this host, or not for the processor of an emulator. Where the host then
- * gives no executable memory, instructions are interpreted all the same.
+ * -ENOTSUP: not for the processor of an emulator. Where the host gives no executable
+ * memory, instructions are interpreted all the same.
  * Owner thread, outside of x86_vmenter() and x86_run().
  */
 int __must_check x86_set_engine(struct x86_cpu *cpu, enum x86_engine e);

@@ -101,6 +101,7 @@ static void show_guest(void)
 
 static int cmd_doctor_run(const struct cmd *cmd, int argc, char **argv)
 {
+	const char *lacks = x86_host_lacks();
 	struct utsname u;
 	bool host_kvm;
 
@@ -117,10 +118,13 @@ static int cmd_doctor_run(const struct cmd *cmd, int argc, char **argv)
 		if (kvm_node_can_use(x86_model_name(i)))
 			printf(" %s", x86_model_name(i));
 	printf("\n");
-	row("engine", "%s", x86_engine_supported(X86_ENGINE_JIT) ?
-	    "jit: translated code; --engine interp for the interpreter, lockstep to compare them" :
-	    "interp: translated code needs a host processor with AVX2, BMI1, BMI2 and FMA");
+	row("engine", "jit: translated code; --engine interp for the interpreter, lockstep to compare them");
 	show_guest();
+	if (lacks) {
+		row("will use", "%s: the processor lacks %s, and simulated ones need x86-64-v3",
+		    host_kvm ? "/dev/kvm, with --host-kvm" : "nothing", lacks);
+		return 1;
+	}
 	row("will use", "simulated processors, model %s: %s", kvm_node_default_model(),
 	    host_kvm ? "they are the default; --host-kvm uses /dev/kvm instead" :
 		       "they need no /dev/kvm, no privileges and no kernel module");
@@ -134,6 +138,6 @@ const struct cmd cmd_doctor = {
 "usage: userkvm doctor\n"
 "\n"
 "Say what was found (processor, kernel, /dev/kvm, default guest), what userkvm\n"
-"will use, and why.\n",
+"will use, and why. Exit status: 0, or 1 where simulated processors cannot run.\n",
 	.run = cmd_doctor_run,
 };

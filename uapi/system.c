@@ -8,6 +8,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "base/log.h"
+#include "silicon/x86.h"
 #include "uapi/uapi.h"
 #include "uapi/uapi_priv.h"
 
@@ -230,8 +232,14 @@ static int take_faults(void)
 
 static int open_system(const struct vfs_node *node, struct vfs_file *f, int flags)
 {
-	int r = take_faults(), fd;
+	const char *lacks = x86_host_lacks();
+	int r, fd;
 
+	if (lacks) {
+		log_error("/dev/kvm: this host's processor lacks %s: simulated processors need x86-64-v3", lacks);
+		return -ENODEV;
+	}
+	r = take_faults();
 	if (r < 0)
 		return r;
 	fd = eventfd(0, EFD_CLOEXEC);

@@ -77,8 +77,6 @@ enum x86_engine x86_engine_default(void)
 	if (name && *name) {
 		if (!x86_engine_find(name, &e))
 			log_warn("USERKVM_ENGINE: no engine '%s'", name);
-		else if (!x86_engine_supported(e))
-			log_warn("USERKVM_ENGINE: this host cannot run engine '%s'", name);
 		else
 			return e;
 	}
@@ -86,7 +84,7 @@ enum x86_engine x86_engine_default(void)
 	/* It sees nothing of translated code, and delivers no signal while that runs. */
 	return X86_ENGINE_INTERP;
 #else
-	return x86_engine_supported(X86_ENGINE_JIT) ? X86_ENGINE_JIT : X86_ENGINE_INTERP;
+	return X86_ENGINE_JIT;
 #endif
 }
 
@@ -120,14 +118,9 @@ struct x86_cpu *x86_cpu_new(const struct x86_model *model, u32 apic_id)
 	return cpu;
 }
 
-bool x86_engine_supported(enum x86_engine e)
-{
-	return e == X86_ENGINE_INTERP || x86_jit_host_ok();
-}
-
 int x86_set_engine(struct x86_cpu *cpu, enum x86_engine e)
 {
-	if (!x86_engine_supported(e) || (cpu->bus && e != X86_ENGINE_INTERP))
+	if (cpu->bus && e != X86_ENGINE_INTERP)
 		return -ENOTSUP;
 	if (e != (enum x86_engine)cpu->engine)
 		x86_jit_free(cpu);

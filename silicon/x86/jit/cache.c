@@ -77,16 +77,6 @@ void x86_jit_free_cpu(struct x86_cpu *cpu)
 	munmap(cpu, cpu_size());
 }
 
-bool x86_jit_host_ok(void)
-{
-#ifdef __x86_64__
-	return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") &&
-	       __builtin_cpu_supports("bmi") && __builtin_cpu_supports("fma");
-#else
-	return false;
-#endif
-}
-
 static unsigned env(const char *name, unsigned otherwise)
 {
 	const char *s = getenv(name);

@@ -17,9 +17,6 @@
 
 struct x86_block;
 
-/* Can this host run translated code? */
-bool x86_jit_host_ok(void);
-
 /* Memory of struct x86_cpu: zeroed, with the translator's tables behind it at a fixed distance. */
 struct x86_cpu *x86_jit_alloc_cpu(void);
 void x86_jit_free_cpu(struct x86_cpu *cpu);
