@@ -91,7 +91,7 @@ static void control_node(void **state)
 
 	assert_int_equal(vfs_ioctl(control, VDUSE_GET_API_VERSION, (unsigned long)&v), 0);
 	assert_int_equal(v, 0);
-	v = 1;
+	v = 2;
 	assert_int_equal(vfs_ioctl(control, VDUSE_SET_API_VERSION, (unsigned long)&v), -EINVAL);
 	assert_int_equal(vfs_ioctl(control, VDUSE_GET_API_VERSION, BAD), -EFAULT);
 	assert_int_equal(vfs_ioctl(control, VDUSE_SET_API_VERSION, BAD), -EFAULT);

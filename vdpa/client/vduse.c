@@ -42,6 +42,7 @@ static const struct vdpa_ioctl_rule control_rules[] = {
 
 static const struct vdpa_ioctl_rule dev_rules[] = {
 	RULE(VDUSE_IOTLB_GET_FD, sizeof(struct vduse_iotlb_entry), sizeof(struct vduse_iotlb_entry)),
+	RULE(VDUSE_IOTLB_GET_FD2, sizeof(struct vduse_iotlb_entry_v2), sizeof(struct vduse_iotlb_entry_v2)),
 	RULE(VDUSE_DEV_GET_FEATURES, 0, 8),
 	{ .req = VDUSE_DEV_SET_CONFIG, .in = sizeof(struct vduse_config_data), .fd_at = -1,
 	  .len_at = offsetof(struct vduse_config_data, length), .tail_in = true },

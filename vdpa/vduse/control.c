@@ -9,6 +9,7 @@
 #include <linux/virtio_blk.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_ids.h>
+#include <linux/virtio_net.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -17,9 +18,11 @@
 #include "base/bits.h"
 #include "vdpa/vduse/priv.h"
 
-#define API_MAX VDUSE_API_VERSION
+#define API_MAX VDUSE_API_1
 #define CONFIG_MAX PAGE_SIZE
 #define VQS_MAX 0xffffu
+#define GROUPS_MAX 0xffffu
+#define SPACES_MAX 0xffffu
 #define BOUNCE_MIN (1ull << 20)
 #define BOUNCE_MAX (1ull << 30)
 
@@ -29,10 +32,13 @@ static struct list devices = LIST_INIT(devices);
 /* Which classes may be made, and which features would let a driver trust the daemon with more than data. */
 static const struct {
 	u32 id;
-	u64 refused;
+	u64 refused, wanted;
+	bool net_admin;
 } classes[] = {
 	/* A writable cache mode is a configuration field that the driver writes. */
-	{ VIRTIO_ID_BLOCK, BIT(VIRTIO_BLK_F_CONFIG_WCE) },
+	{ VIRTIO_ID_BLOCK, .refused = BIT(VIRTIO_BLK_F_CONFIG_WCE) },
+	/* A driver waits for the control queue without an end; before VERSION_1 it writes the configuration. */
+	{ VIRTIO_ID_NET, .refused = BIT(VIRTIO_NET_F_CTRL_VQ), .wanted = BIT(VIRTIO_F_VERSION_1), .net_admin = true },
 };
 
 struct vduse_dev *vduse_lookup(const char *name)
@@ -59,11 +65,21 @@ void vduse_unlock_list(void)
 	pthread_mutex_unlock(&list_lock);
 }
 
-static bool config_ok(const struct vduse_dev_config *c)
+/* Of API version 1: groups and address spaces; what is left of the reserved words is zero. */
+static bool groups_ok(const struct vduse_dev_config_api1 *c, u64 api_version)
 {
 	for (unsigned i = 0; i < ARRAY_SIZE(c->reserved); i++)
 		if (c->reserved[i])
 			return false;
+	if (api_version < VDUSE_API_1)
+		return !c->ngroups && !c->nas;
+	return c->ngroups && c->ngroups <= GROUPS_MAX && c->nas && c->nas <= SPACES_MAX;
+}
+
+static bool config_ok(const struct vduse_dev_config_api1 *c, u64 api_version)
+{
+	if (!groups_ok(c, api_version))
+		return false;
 	if (c->vq_align > PAGE_SIZE || c->config_size > CONFIG_MAX || c->vq_num > VQS_MAX || !c->name[0])
 		return false;
 	/* The driver must use the DMA interface, or it would give the daemon its own addresses. */
@@ -71,7 +87,16 @@ static bool config_ok(const struct vduse_dev_config *c)
 		return false;
 	for (unsigned i = 0; i < ARRAY_SIZE(classes); i++)
 		if (classes[i].id == c->device_id)
-			return !(c->features & classes[i].refused);
+			return !(c->features & classes[i].refused) &&
+			       (c->features & classes[i].wanted) == classes[i].wanted;
+	return false;
+}
+
+static bool needs_net_admin(u32 device_id)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(classes); i++)
+		if (classes[i].id == device_id)
+			return classes[i].net_admin;
 	return false;
 }
 
@@ -81,13 +106,16 @@ static void dev_free(struct vduse_dev *d)
 		munmap(d->page, d->nvqs * sizeof(*d->page));
 	if (d->page_fd >= 0)
 		close(d->page_fd);
-	if (d->iotlb)
-		vdpa_iotlb_free(d->iotlb);
+	for (u32 i = 0; d->as && i < d->nas; i++)
+		if (d->as[i])
+			vdpa_iotlb_free(d->as[i]);
 	for (u32 i = 0; d->vqs && i < d->nvqs; i++)
 		if (d->vqs[i].kickfd >= 0)
 			close(d->vqs[i].kickfd);
 	pthread_cond_destroy(&d->quiet);
 	pthread_mutex_destroy(&d->lock);
+	free(d->as);
+	free(d->group_as);
 	free(d->vqs);
 	free(d->config);
 	free(d);
@@ -113,7 +141,7 @@ static int page_init(struct vduse_dev *d)
 	return 0;
 }
 
-static struct vduse_dev *dev_new(const struct vduse_control *ctl, const struct vduse_dev_config *c,
+static struct vduse_dev *dev_new(const struct vduse_control *ctl, const struct vduse_dev_config_api1 *c,
 				 const void *space, int *err)
 {
 	struct vduse_dev *d = calloc(1, sizeof(*d));
@@ -128,6 +156,8 @@ static struct vduse_dev *dev_new(const struct vduse_control *ctl, const struct v
 	d->nvqs = c->vq_num;
 	d->align = c->vq_align;
 	d->features = c->features;
+	d->ngroups = max(c->ngroups, 1u);
+	d->nas = max(c->nas, 1u);
 	d->config_size = c->config_size;
 	d->page_fd = -1;
 	d->bounce_size = VDPA_BOUNCE_SIZE;
@@ -136,8 +166,12 @@ static struct vduse_dev *dev_new(const struct vduse_control *ctl, const struct v
 	vduse_msg_init(d);
 	d->config = malloc(max(c->config_size, 1u));
 	d->vqs = calloc(max(c->vq_num, 1u), sizeof(*d->vqs));
-	d->iotlb = vdpa_iotlb_new(VDPA_IOTLB_ENTRIES);
-	if (!d->config || !d->vqs || !d->iotlb)
+	d->group_as = calloc(d->ngroups, sizeof(*d->group_as));
+	d->as = calloc(d->nas, sizeof(*d->as));
+	if (!d->config || !d->vqs || !d->group_as || !d->as)
+		goto fail;
+	d->as[0] = vdpa_iotlb_new(VDPA_IOTLB_ENTRIES);
+	if (!d->as[0])
 		goto fail;
 	memcpy(d->config, space, c->config_size);
 	for (u32 i = 0; i < d->nvqs; i++) {
@@ -156,15 +190,17 @@ fail:
 
 static long create(const struct vduse_control *ctl, const u8 *arg, size_t len)
 {
-	struct vduse_dev_config c;
+	struct vduse_dev_config_api1 c;
 	struct vduse_dev *d;
 	int ret;
 
 	memcpy(&c, arg, sizeof(c));
-	if (!config_ok(&c))
+	if (!config_ok(&c, ctl->api_version))
 		return -EINVAL;
 	if (len < sizeof(c) + c.config_size)
 		return -EFAULT;
+	if (ctl->no_net_admin && needs_net_admin(c.device_id))
+		return -EPERM;
 	c.name[sizeof(c.name) - 1] = '\0';
 	d = dev_new(ctl, &c, arg + sizeof(c), &ret);
 	if (!d)

@@ -34,21 +34,20 @@ static bool zero(const void *p, size_t len)
 	return true;
 }
 
-/* The region that [start, last] leads to. NULL: none. Foreign memory never gets into the table. */
-static const struct vdpa_map *region(struct vduse_dev *d, u64 start, u64 last)
+/* The region that [start, last] leads to. NULL: none. Foreign memory never gets into a table. */
+static const struct vdpa_map *region(struct vduse_dev *d, u32 asid, u64 start, u64 last)
 {
-	return start > last ? NULL : vdpa_iotlb_find(d->iotlb, start, last);
+	if (start > last || asid >= d->nas || !d->as[asid])
+		return NULL;
+	return vdpa_iotlb_find(d->as[asid], start, last);
 }
 
-static long iotlb_get_fd(struct vduse_dev *d, void *arg, int *out_fd)
+static long get_fd(struct vduse_dev *d, u32 asid, struct vduse_iotlb_entry *e, int *out_fd)
 {
-	struct vduse_iotlb_entry e;
-	const struct vdpa_map *m;
+	const struct vdpa_map *m = region(d, asid, e->start, e->last);
 	u64 off;
 	int fd;
 
-	memcpy(&e, arg, sizeof(e));
-	m = region(d, e.start, e.last);
 	if (!m)
 		return -EINVAL;
 	fd = vdpa_mem_file(m->mem, m->off, &off);
@@ -57,24 +56,53 @@ static long iotlb_get_fd(struct vduse_dev *d, void *arg, int *out_fd)
 	fd = fcntl(fd, F_DUPFD, 0);
 	if (fd < 0)
 		return -errno;
-	e.offset = off;
-	e.start = m->start;
-	e.last = m->last;
-	e.perm = m->perm;
-	memcpy(arg, &e, sizeof(e));
+	e->offset = off;
+	e->start = m->start;
+	e->last = m->last;
+	e->perm = m->perm;
 	*out_fd = fd;
 	return 0;
 }
 
+static long iotlb_get_fd(struct vduse_dev *d, void *arg, int *out_fd)
+{
+	struct vduse_iotlb_entry e;
+	long ret;
+
+	memcpy(&e, arg, sizeof(e));
+	ret = get_fd(d, 0, &e, out_fd);
+	memcpy(arg, &e, sizeof(e));
+	return ret;
+}
+
+static long iotlb_get_fd2(struct vduse_dev *d, void *arg, int *out_fd)
+{
+	struct vduse_iotlb_entry_v2 e;
+	long ret;
+
+	memcpy(&e, arg, sizeof(e));
+	if (!zero(e.reserved, sizeof(e.reserved)))
+		return -EINVAL;
+	ret = get_fd(d, e.asid, &e.v1, out_fd);
+	memcpy(arg, &e, sizeof(e));
+	return ret;
+}
+
+/* Before API version 1 there is no such field, and its word is reserved. */
+static bool asid_ok(const struct vduse_dev *d, u32 asid)
+{
+	return d->api_version >= VDUSE_API_1 ? asid < d->nas : !asid;
+}
+
 static long iotlb_get_info(struct vduse_dev *d, void *arg)
 {
-	struct vduse_iova_info i;
+	struct vduse_iova_info_api1 i;
 	const struct vdpa_map *m;
 
 	memcpy(&i, arg, sizeof(i));
-	if (!zero(i.reserved, sizeof(i.reserved)))
+	if (!zero(i.reserved, sizeof(i.reserved)) || !asid_ok(d, i.asid))
 		return -EINVAL;
-	m = region(d, i.start, i.last);
+	m = region(d, i.asid, i.start, i.last);
 	if (!m)
 		return -EINVAL;
 	i.start = m->start;
@@ -110,12 +138,15 @@ static long inject_config_irq(struct vduse_dev *d)
 
 static long vq_setup(struct vduse_dev *d, const void *arg)
 {
-	struct vduse_vq_config c;
+	struct vduse_vq_config_api1 c;
 
 	memcpy(&c, arg, sizeof(c));
-	if (c.index >= d->nvqs || !zero(c.reserved, sizeof(c.reserved)))
+	if (c.index >= d->nvqs || c.reserved1 || !zero(c.reserved2, sizeof(c.reserved2)))
+		return -EINVAL;
+	if (c.group >= d->ngroups || (d->api_version >= VDUSE_API_1 && (d->status & VIRTIO_CONFIG_S_DRIVER_OK)))
 		return -EINVAL;
 	d->vqs[c.index].num_max = c.max_size;
+	d->vqs[c.index].group = c.group;
 	return 0;
 }
 
@@ -197,14 +228,15 @@ static long vq_inject_irq(struct vduse_dev *d, const void *arg, int *out_fd, u32
 	return 0;
 }
 
+/* Bounce memory is in the first address space. */
 static long umem_reg(struct vduse_dev *d, const void *arg)
 {
-	struct vduse_iova_umem u;
+	struct vduse_iova_umem_api1 u;
 
 	memcpy(&u, arg, sizeof(u));
-	if (!zero(u.reserved, sizeof(u.reserved)))
+	if (!zero(u.reserved, sizeof(u.reserved)) || !asid_ok(d, u.asid))
 		return -EINVAL;
-	if (!d->vdpa || !d->domain.bounce_live || u.iova || u.size != d->domain.bounce_size ||
+	if (!d->vdpa || u.asid || !d->domain.bounce_live || u.iova || u.size != d->domain.bounce_size ||
 	    !is_aligned(u.uaddr, PAGE_SIZE))
 		return -EINVAL;
 	if (d->umem.set)
@@ -216,12 +248,12 @@ static long umem_reg(struct vduse_dev *d, const void *arg)
 
 static long umem_dereg(struct vduse_dev *d, void *arg)
 {
-	struct vduse_iova_umem u;
+	struct vduse_iova_umem_api1 u;
 
 	memcpy(&u, arg, sizeof(u));
-	if (!zero(u.reserved, sizeof(u.reserved)))
+	if (!zero(u.reserved, sizeof(u.reserved)) || !asid_ok(d, u.asid))
 		return -EINVAL;
-	if (!d->umem.set)
+	if (!d->umem.set || u.asid)
 		return -ENOENT;
 	if (!d->vdpa || u.iova || u.size != d->domain.bounce_size)
 		return -EINVAL;
@@ -232,7 +264,7 @@ static long umem_dereg(struct vduse_dev *d, void *arg)
 	return 0;
 }
 
-static bool known(u32 nr)
+static bool known(const struct vduse_dev *d, u32 nr)
 {
 	switch (nr) {
 	case VDUSE_IOTLB_GET_FD:
@@ -247,6 +279,8 @@ static bool known(u32 nr)
 	case VDUSE_IOTLB_DEREG_UMEM:
 	case VDUSE_IOTLB_GET_INFO:
 		return true;
+	case VDUSE_IOTLB_GET_FD2:
+		return d->api_version >= VDUSE_API_1;
 	default:
 		return false;
 	}
@@ -254,9 +288,15 @@ static bool known(u32 nr)
 
 static long dispatch(struct vduse_dev *d, u32 nr, void *arg, size_t len, int in_fd, int *out_fd, u32 *seq)
 {
+	if (!known(d, nr))
+		return -ENOTTY;
+	if (len < _IOC_SIZE(nr))
+		return -EFAULT;
 	switch (nr) {
 	case VDUSE_IOTLB_GET_FD:
 		return iotlb_get_fd(d, arg, out_fd);
+	case VDUSE_IOTLB_GET_FD2:
+		return iotlb_get_fd2(d, arg, out_fd);
 	case VDUSE_DEV_GET_FEATURES:
 		memcpy(arg, &d->driver_features, sizeof(u64));
 		return 0;
@@ -290,12 +330,7 @@ long vduse_ioctl(struct vduse_dev *d, u32 nr, void *arg, size_t len, int in_fd, 
 	*out_fd = -1;
 	*seq = 0;
 	pthread_mutex_lock(&d->lock);
-	if (d->broken)
-		ret = -EPERM;
-	else if (known(nr) && len < _IOC_SIZE(nr))
-		ret = -EFAULT;
-	else
-		ret = dispatch(d, nr, arg, len, in_fd, out_fd, seq);
+	ret = d->broken ? -EPERM : dispatch(d, nr, arg, len, in_fd, out_fd, seq);
 	pthread_mutex_unlock(&d->lock);
 	return ret;
 }

@@ -5,6 +5,8 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -25,11 +27,41 @@ static int control_open(struct hub_file *f, const struct vdpa_msg *req, struct v
 	return f->priv ? 0 : -ENOMEM;
 }
 
+static bool has_net_admin(pid_t pid)
+{
+	unsigned long long caps = 0;
+	char path[40], line[128];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+	f = fopen(path, "re");
+	if (!f)
+		return false;
+	while (fgets(line, sizeof(line), f))
+		if (sscanf(line, "CapEff: %llx", &caps) == 1)
+			break;
+	fclose(f);
+	return caps >> CAP_NET_ADMIN & 1;
+}
+
+/*
+ * Linux asks for CAP_NET_ADMIN since a network device's daemon reaches the host's network. What a hub
+ * has reaches nothing but what its user has, so the user is its administrator, unless told otherwise.
+ */
+static bool net_admin_wanted(void)
+{
+	const char *s = getenv("VDUSE_NET_ADMIN");
+
+	return s && !strcmp(s, "capability");
+}
+
 static s64 control_ioctl(struct vduse_control *c, const struct vdpa_msg *req, struct vdpa_msg *rep)
 {
 	u32 nr = (u32)req->head.value;
 	s64 ret;
 
+	if (nr == VDUSE_CREATE_DEV && net_admin_wanted())
+		c->no_net_admin = !has_net_admin(req->pid);
 	memcpy(rep->data, req->data, req->head.len);
 	/* What is only given back has no bytes in the request. */
 	rep->head.len = max(req->head.len, nr == VDUSE_GET_API_VERSION ? (u32)sizeof(u64) : 0u);

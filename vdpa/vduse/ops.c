@@ -54,7 +54,7 @@ static const struct vdpa_callback no_cb = {.eventfd = -1};
 void vduse_local_reset(struct vduse_dev *d)
 {
 	if (d->vdpa)
-		vdpa_domain_unbounce(&d->domain, d->iotlb);
+		vdpa_domain_unbounce(&d->domain, d->as[0]);
 	d->status = 0;
 	d->driver_features = 0;
 	d->generation++;
@@ -347,36 +347,85 @@ static int copy_files(struct vdpa_iotlb *to, const struct vdpa_iotlb *from)
 	return 0;
 }
 
-static struct vdpa_iotlb *swap_iotlb(struct vduse_dev *d, struct vdpa_iotlb *t)
+static struct vdpa_iotlb *swap_iotlb(struct vduse_dev *d, u32 asid, struct vdpa_iotlb *t)
 {
 	struct vdpa_iotlb *old;
 
 	pthread_mutex_lock(&d->lock);
-	old = d->iotlb;
-	d->iotlb = t;
+	old = d->as[asid];
+	d->as[asid] = t;
 	pthread_mutex_unlock(&d->lock);
 	return old;
+}
+
+/* All of an address space may have changed. */
+static int send_update(struct vduse_dev *d, u32 asid)
+{
+	struct vduse_dev_request req = {.type = VDUSE_UPDATE_IOTLB, .iova = {.last = ~0ull}};
+	const struct vduse_iova_range_v2 v2 = {.last = ~0ull, .asid = asid};
+
+	if (d->api_version >= VDUSE_API_1)
+		memcpy(req.padding, &v2, sizeof(v2));
+	return vduse_msg_send(d, &req, NULL);
 }
 
 static int op_set_map(struct vdpa_device *v, u32 asid, const struct vdpa_iotlb *table)
 {
 	struct vduse_dev *d = of(v);
-	struct vduse_dev_request req = {.type = VDUSE_UPDATE_IOTLB, .iova = {.last = ~0ull}};
 	struct vdpa_iotlb *t = vdpa_iotlb_new(VDPA_IOTLB_ENTRIES);
 	int ret;
 
-	(void)asid;	/* there is only one */
 	if (!t)
 		return -ENOMEM;
 	ret = copy_files(t, table);
 	if (!ret) {
-		t = swap_iotlb(d, t);
-		ret = vduse_msg_send(d, &req, NULL);
+		t = swap_iotlb(d, asid, t);
+		ret = send_update(d, asid);
 		if (ret)
-			t = swap_iotlb(d, t);
+			t = swap_iotlb(d, asid, t);
 	}
-	vdpa_iotlb_free(t);
+	if (t)
+		vdpa_iotlb_free(t);
 	return ret;
+}
+
+static u32 op_get_vq_group(struct vdpa_device *v, u16 vq)
+{
+	struct vduse_dev *d = of(v);
+	u32 group;
+
+	pthread_mutex_lock(&d->lock);
+	group = d->vqs[vq].group;
+	pthread_mutex_unlock(&d->lock);
+	return group;
+}
+
+static int set_group_asid(struct vduse_dev *d, u32 group, u32 asid)
+{
+	struct vduse_dev_request req = {.type = VDUSE_SET_VQ_GROUP_ASID};
+	const struct vduse_vq_group_asid a = {group, asid};
+	int ret;
+
+	memcpy(req.padding, &a, sizeof(a));
+	ret = vduse_msg_send(d, &req, NULL);
+	if (ret)
+		return ret;
+	pthread_mutex_lock(&d->lock);
+	d->group_as[group] = asid;
+	pthread_mutex_unlock(&d->lock);
+	return 0;
+}
+
+static int op_set_group_asid(struct vdpa_device *v, u32 group, u32 asid)
+{
+	struct vduse_dev *d = of(v);
+
+	/* Daemons of version 0 do not know the message; they have one group and one space. */
+	if (d->api_version < VDUSE_API_1)
+		return -EINVAL;
+	if (op_get_status(v) & VIRTIO_CONFIG_S_DRIVER_OK)
+		return -EBUSY;
+	return set_group_asid(d, group, asid);
 }
 
 static int op_get_page(struct vdpa_device *v)
@@ -396,10 +445,18 @@ static int op_get_kickfd(struct vdpa_device *v, u16 vq, u32 *seq)
 	return fd;
 }
 
+/* In-process drivers have all their memory in the first address space: groups that a client moved come back. */
 static int dma_info(struct vdpa_device *v, struct vdpa_dma_info *i)
 {
-	const struct vduse_dev *d = of(v);
+	struct vduse_dev *d = of(v);
 
+	for (u32 g = 0; g < d->ngroups; g++) {
+		/* Only changed under the bus's lock of the device, which we have. */
+		int ret = d->group_as[g] ? set_group_asid(d, g, 0) : 0;
+
+		if (ret)
+			return ret;
+	}
 	*i = (struct vdpa_dma_info){d->domain.fd, d->domain.bounce_size, d->domain.iova_size};
 	return 0;
 }
@@ -410,7 +467,7 @@ static int dma_bounce(struct vdpa_device *v)
 	int ret;
 
 	pthread_mutex_lock(&d->lock);
-	ret = vdpa_domain_bounce(&d->domain, d->iotlb);
+	ret = vdpa_domain_bounce(&d->domain, d->as[0]);
 	pthread_mutex_unlock(&d->lock);
 	return ret;
 }
@@ -421,7 +478,7 @@ static int dma_alloc(struct vdpa_device *v, u64 size, u64 *iova)
 	int ret;
 
 	pthread_mutex_lock(&d->lock);
-	ret = vdpa_domain_alloc(&d->domain, d->iotlb, size, iova);
+	ret = vdpa_domain_alloc(&d->domain, d->as[0], size, iova);
 	pthread_mutex_unlock(&d->lock);
 	return ret;
 }
@@ -432,7 +489,7 @@ static int dma_free(struct vdpa_device *v, u64 iova, u64 size)
 	int ret;
 
 	pthread_mutex_lock(&d->lock);
-	ret = vdpa_domain_free(&d->domain, d->iotlb, iova, size);
+	ret = vdpa_domain_free(&d->domain, d->as[0], iova, size);
 	pthread_mutex_unlock(&d->lock);
 	return ret;
 }
@@ -452,7 +509,9 @@ static void op_free(struct vdpa_device *v)
 	vduse_lock_list();
 	pthread_mutex_lock(&d->lock);
 	vduse_local_reset(d);
-	vdpa_iotlb_del(d->iotlb, 0, ~0ull);
+	for (u32 i = 0; i < d->nas; i++)
+		if (d->as[i])
+			vdpa_iotlb_del(d->as[i], 0, ~0ull);
 	vdpa_domain_exit(&d->domain);
 	d->umem.set = false;
 	d->vdpa = NULL;
@@ -471,6 +530,7 @@ static const struct vdpa_config_ops vduse_ops = {
 	.set_vq_state = op_set_vq_state,
 	.get_vq_state = op_get_vq_state,
 	.get_vq_align = op_get_vq_align,
+	.get_vq_group = op_get_vq_group,
 	.get_vq_num_max = op_get_vq_num_max,
 	.get_device_features = op_get_device_features,
 	.set_driver_features = op_set_driver_features,
@@ -485,6 +545,7 @@ static const struct vdpa_config_ops vduse_ops = {
 	.get_config = op_get_config,
 	.set_config = op_set_config,
 	.get_generation = op_get_generation,
+	.set_group_asid = op_set_group_asid,
 	.set_map = op_set_map,
 	.get_page = op_get_page,
 	.get_kickfd = op_get_kickfd,
@@ -536,7 +597,7 @@ static int dev_add(struct vdpa_mgmtdev *m, const char *name, const struct vdpa_d
 		free(p);
 		return ret;
 	}
-	vdpa_device_init(&p->vdev, m, &vduse_ops, name, p->d->nvqs, 1, 1);
+	vdpa_device_init(&p->vdev, m, &vduse_ops, name, p->d->nvqs, p->d->ngroups, p->d->nas);
 	p->vdev.use_va = true;
 	ret = vdpa_register(&p->vdev);
 	if (ret)
@@ -552,7 +613,7 @@ static void dev_del(struct vdpa_mgmtdev *m, struct vdpa_device *v)
 
 struct vdpa_mgmtdev vduse_mgmt = {
 	.name = "vduse",
-	.classes = BIT(VIRTIO_ID_BLOCK),
+	.classes = BIT(VIRTIO_ID_BLOCK) | BIT(VIRTIO_ID_NET),
 	.dev_add = dev_add,
 	.dev_del = dev_del,
 };

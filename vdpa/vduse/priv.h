@@ -18,6 +18,7 @@
 
 struct vduse_vq {
 	u16 num_max;			/* 0: not set up yet */
+	u32 group;
 	bool ready, kicked;
 	u32 num;
 	struct vdpa_vq_addr addr;
@@ -33,6 +34,7 @@ struct vduse_dev {
 	u64 api_version;
 	u32 device_id, vendor_id, nvqs, align;
 	u64 features;
+	u32 ngroups, nas;		/* 1 before API version 1 */
 	u32 config_size;
 	u8 *config;
 	struct vduse_vq *vqs;
@@ -59,7 +61,8 @@ struct vduse_dev {
 	pthread_cond_t quiet;		/* a callback has returned */
 
 	struct vduse_vdpa *vdpa;	/* attached to the bus, or NULL */
-	struct vdpa_iotlb *iotlb;
+	struct vdpa_iotlb **as;		/* address spaces; all but the first may be NULL, which is empty */
+	u32 *group_as;			/* the address space of each group */
 	u64 bounce_size;
 	bool was_attached;
 	struct vdpa_domain domain;	/* exists while attached */

@@ -7,8 +7,9 @@
  * All functions are thread-safe. A daemon is untrusted: whatever it says ends
  * in an errno or in a broken device, never in more than its own device's harm.
  *
- * Source: Documentation/userspace-api/vduse.rst and <linux/vduse.h>, API
- * version 0 with the umem calls of Linux 6.0.
+ * Source: Documentation/userspace-api/vduse.rst and <linux/vduse.h>: API
+ * version 0 with the umem calls of Linux 6.0, network devices as from Linux
+ * 6.9, API version 1.
  */
 #ifndef VDPA_VDUSE_VDUSE_H
 #define VDPA_VDUSE_VDUSE_H
@@ -29,7 +30,11 @@ void vduse_exit(void);
 
 /* ---- /dev/vduse/control ---- */
 
-struct vduse_control { u64 api_version; };	/* an open file; starts as zeroes */
+/* An open file; starts as zeroes. */
+struct vduse_control {
+	u64 api_version;
+	bool no_net_admin;	/* who uses it may not make network devices */
+};
 
 /*
  * ioctl @nr with the argument's @len bytes at @arg, in and out. CREATE_DEV: the

@@ -131,6 +131,8 @@ static void refusals(void **state)
 	REFUSED(c.name[0] = 0, sizeof(c), -EINVAL);
 	REFUSED(c.device_id = 3, sizeof(c), -EINVAL);
 	REFUSED(c.device_id = 1; c.features |= BIT(17) | BIT(32), sizeof(c), -EINVAL);
+	REFUSED(c.device_id = 1, sizeof(c), -EINVAL);
+	REFUSED(c.device_id = 26; c.features |= BIT(32), sizeof(c), -EINVAL);
 	REFUSED(c.features = 0, sizeof(c), -EINVAL);
 	REFUSED(c.features |= BIT(11), sizeof(c), -EINVAL);
 	REFUSED(, sizeof(c) - 1, -EFAULT);
@@ -163,8 +165,14 @@ static void versions(void **state)
 
 	assert_int_equal(vduse_control_ioctl(&ctl, VDUSE_GET_API_VERSION, &v, sizeof(v)), 0);
 	assert_int_equal(v, 0);
-	v = 1;
+	v = 2;
 	assert_int_equal(vduse_control_ioctl(&ctl, VDUSE_SET_API_VERSION, &v, sizeof(v)), -EINVAL);
+	assert_int_equal(ctl.api_version, 0);
+	v = 1;
+	assert_int_equal(vduse_control_ioctl(&ctl, VDUSE_SET_API_VERSION, &v, sizeof(v)), 0);
+	v = 7;
+	assert_int_equal(vduse_control_ioctl(&ctl, VDUSE_GET_API_VERSION, &v, sizeof(v)), 0);
+	assert_int_equal(v, 1);
 	v = 0;
 	assert_int_equal(vduse_control_ioctl(&ctl, VDUSE_SET_API_VERSION, &v, sizeof(v)), 0);
 	assert_int_equal(vduse_control_ioctl(&ctl, VDUSE_SET_API_VERSION, &v, 7), -EFAULT);
