@@ -1,11 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# Management of vDPA devices, by our command and by iproute2's own: usage: mgmt.sh USERKVM
-# Replay: tests/vdpa/mgmt.sh build/userkvm
+# Management of vDPA devices, by our command and by iproute2's own: usage: mgmt.sh USERKVM NEGOTIATE
+# Replay: tests/vdpa/mgmt.sh build/userkvm build/tests/vdpa/vdpa_negotiate
 # Names carry the acceptance test that they automate. Each run has a hub of its own.
 set -u
-userkvm=$(realpath "$1")
+userkvm=$(realpath "$1") negotiate=$(realpath "$2")
 tmp=$(mktemp -d)
 XDG_RUNTIME_DIR=$tmp USERKVM_IFCVF=n3000-net
 export XDG_RUNTIME_DIR USERKVM_IFCVF
@@ -80,7 +80,7 @@ prints "G.C 1: empty bus, JSON" v -j dev show <<'TXT'
 TXT
 prints "G.C 1: parents" v mgmtdev show <<'TXT'
 vduse: 
-  supported_classes block
+  supported_classes net block
   max_supported_vqs 0
   dev_features
 vdpasim_net: 
@@ -145,7 +145,11 @@ refuses "G.C 2: max_vqp 0" "Invalid argument" v dev add name x mgmtdev vdpasim_n
 refuses "G.C 2: features beyond the parent's" "Invalid argument" \
 	v dev add name x mgmtdev vdpasim_net device_features 0x8000000000000000
 refuses "G.C 2: configuration of a disk" "Operation not supported" v dev config show disk
-refuses "G.C 2: statistics" "Operation not supported" v dev vstats show foo qidx 0
+refuses "G.C 2: statistics before negotiation" "Resource temporarily unavailable" v dev vstats show foo qidx 0
+refuses "G.C 2: statistics of a parent without" "Operation not supported" v dev vstats show nic qidx 0
+refuses "G.C 2: attributes of a VDUSE device" "Operation not supported" \
+	v dev add name x mgmtdev vduse mac 00:11:22:33:44:55
+refuses "G.C 2: a VDUSE device that no daemon made" "Invalid argument" v dev add name x mgmtdev vduse
 refuses "G.C 2: one device for a card" "" v dev add name nic2 mgmtdev pci/0000:01:00.0
 refuses "no name" "name is not set" v dev add mgmtdev vdpasim_net
 refuses "no parent" "handle not set" v dev add name x
@@ -178,6 +182,48 @@ TXT
 	prints "G.C 1: and deletes" real dev del theirs </dev/null
 	refuses "G.C 1: it is gone" "No such device" v dev show theirs
 fi
+
+# ---- A device that a driver has negotiated with ----
+mkfifo "$tmp/in" "$tmp/out"
+"$userkvm" run -- "$negotiate" "/dev/vhost-vdpa-0" <"$tmp/in" >"$tmp/out" &
+driver=$!
+exec 8>"$tmp/in" 9<"$tmp/out"
+read -r word <&9
+[ "$word" = ready ]
+ok $? "a driver has the network device"
+prints "G.C 1: configuration of a device in use" v dev config show foo <<'TXT'
+foo: mac 00:11:22:33:44:55 link up link_announce false mtu 1500 
+  negotiated_features MTU MAC CTRL_VQ CTRL_MAC_ADDR ANY_LAYOUT VERSION_1 ACCESS_PLATFORM
+TXT
+prints "G.C 1: statistics" v dev vstats show foo qidx 0 <<'TXT'
+foo: queue_type rx rx packets 0 rx bytes 0 rx drops 0 rx errors 0 rx overruns 0 
+TXT
+prints "G.C 1: statistics, JSON" v -j dev vstats show foo qidx 1 <<'TXT'
+{"vstats":{"foo":{"queue_type":"tx","tx packets":0,"tx bytes":0,"tx errors":0}}}
+TXT
+refuses "G.C 2: statistics of a queue that is none" "Numerical result out of range" v dev vstats show foo qidx 3
+if [ -x /usr/sbin/vdpa ] && [ -z "${USERKVM_SANITIZED:-}" ]; then
+	for f in -p -j -jp; do
+		same $f dev config show
+		same $f dev config show foo
+		for q in 0 1 2 3; do
+			same $f dev vstats show foo qidx $q
+		done
+		same $f dev vstats show nic qidx 0
+		same $f dev vstats show disk qidx 0
+		same $f dev vstats show nobody qidx 0
+	done
+	same dev vstats show foo
+	same dev vstats show
+	same dev vstats show foo qidx
+	same dev vstats
+	same dev add name x mgmtdev vduse
+	same dev add name x mgmtdev vduse mtu 1500
+	same mgmtdev show vduse
+fi
+exec 8>&- 9<&-
+wait $driver
+ok $? "and lets it go"
 
 # ---- G.C 4: a device in use ----
 "$userkvm" run -- sh -c "exec 3<>/dev/vhost-vdpa-1; : >'$tmp/open'; while [ -e '$tmp/open' ]; do sleep 0.05; done" &

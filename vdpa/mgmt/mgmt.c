@@ -308,6 +308,7 @@ static int fill_stats(void *arg, struct vdpa_device *d)
 	struct device_state s;
 	const char *name;
 	u64 value;
+	u16 pairs;
 	u32 vq;
 	int err = 0;
 
@@ -319,8 +320,12 @@ static int fill_stats(void *arg, struct vdpa_device *d)
 		return refuse(r, -EAGAIN, "vdpa: feature negotiation not complete");
 	if (vq >= d->nvqs)
 		return refuse(r, -ERANGE, "vdpa: queue index is too big");
+	vdpa_get_config(d, offsetof(struct virtio_net_config, max_virtqueue_pairs), &pairs, sizeof(pairs));
 	begin(r, VDPA_CMD_DEV_VSTATS_GET);
 	nl_attr_str(r->out, VDPA_ATTR_DEV_NAME, d->name);
+	nl_attr_u32(r->out, VDPA_ATTR_DEV_ID, s.id);
+	/* Of whatever class; the tool needs it to tell a queue's type. */
+	nl_attr_u16(r->out, VDPA_ATTR_DEV_NET_CFG_MAX_VQP, pairs);
 	nl_attr_u64(r->out, VDPA_ATTR_DEV_NEGOTIATED_FEATURES, s.features);
 	nl_attr_u32(r->out, VDPA_ATTR_DEV_QUEUE_INDEX, vq);
 	for (unsigned i = 0; i < STATS_PER_QUEUE && !err; i++) {

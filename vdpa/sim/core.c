@@ -511,6 +511,19 @@ static int dma_unmap(struct vdpa_device *d, u32 asid, u64 start, u64 last)
 
 /* ---- Life ---- */
 
+static int get_vendor_stat(struct vdpa_device *d, u16 vq, unsigned i, const char **name, u64 *value)
+{
+	struct vdpasim *s = to_sim(d);
+	int ret;
+
+	if (!s->type->stat)
+		return -EOPNOTSUPP;
+	vdpasim_lock(s);
+	ret = s->type->stat(s, vq, i, name, value);
+	vdpasim_unlock(s);
+	return ret;
+}
+
 static void destroy(struct vdpa_device *d)
 {
 	struct vdpasim *s = to_sim(d);
@@ -554,7 +567,7 @@ static void destroy(struct vdpa_device *d)
 	.set_status = set_status, .reset = reset, .suspend = suspend, .resume = resume, \
 	.get_config_size = get_config_size, .get_config = get_config, .set_config = set_config, \
 	.get_generation = get_generation, .get_iova_range = get_iova_range, \
-	.set_group_asid = set_group_asid, .free = destroy
+	.set_group_asid = set_group_asid, .get_vendor_stat = get_vendor_stat, .free = destroy
 
 static const struct vdpa_config_ops batch_ops = { COMMON_OPS, .set_map = set_map };
 static const struct vdpa_config_ops single_ops = { COMMON_OPS, .dma_map = dma_map, .dma_unmap = dma_unmap };

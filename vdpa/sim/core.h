@@ -45,6 +45,8 @@ struct vdpasim_type {
 	void (*exit)(struct vdpasim *s);
 	/* Optional: @len bytes at @off, within the configuration, were written by the driver. Lock held. */
 	void (*set_config)(struct vdpasim *s, u32 off, const u8 *buf, u32 len);
+	/* Optional: statistic number @i of @vq, -ENOENT behind the last. Lock held. */
+	int (*stat)(struct vdpasim *s, u16 vq, unsigned i, const char **name, u64 *value);
 };
 
 struct vdpasim {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
  * vdpasim_net: a network card whose cable ends in itself. What is sent to its
- * own, a multicast or the broadcast address comes back.
+ * own, a multicast or the broadcast address comes back. Counts what it does.
  *
  * Source: VIRTIO 1.1 "Network Device".
  */
@@ -21,6 +21,41 @@ enum { RX, TX, CTRL, NR_VQS };
 #define MTU_DEFAULT 1500
 /* The longest frame with its header that goes round. */
 #define FRAME_MAX PAGE_SIZE
+
+struct net {
+	/* Without headers. Since the device was made, as a card's. */
+	u64 rx_packets, rx_bytes, rx_drops, rx_errors, rx_overruns;
+	u64 tx_packets, tx_bytes, tx_errors;
+	u64 cvq_requests, cvq_successes, cvq_errors;
+	u8 frame[FRAME_MAX];
+};
+
+/* What each queue has to say, in this order. */
+static const struct { u16 vq; const char *name; size_t at; } stats[] = {
+	{ RX, "rx packets", offsetof(struct net, rx_packets) },
+	{ RX, "rx bytes", offsetof(struct net, rx_bytes) },
+	{ RX, "rx drops", offsetof(struct net, rx_drops) },
+	{ RX, "rx errors", offsetof(struct net, rx_errors) },
+	{ RX, "rx overruns", offsetof(struct net, rx_overruns) },
+	{ TX, "tx packets", offsetof(struct net, tx_packets) },
+	{ TX, "tx bytes", offsetof(struct net, tx_bytes) },
+	{ TX, "tx errors", offsetof(struct net, tx_errors) },
+	{ CTRL, "cvq requests", offsetof(struct net, cvq_requests) },
+	{ CTRL, "cvq successes", offsetof(struct net, cvq_successes) },
+	{ CTRL, "cvq errors", offsetof(struct net, cvq_errors) },
+};
+
+static int stat_of(struct vdpasim *s, u16 vq, unsigned n, const char **name, u64 *value)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(stats); i++) {
+		if (stats[i].vq != vq || n--)
+			continue;
+		*name = stats[i].name;
+		memcpy(value, (const u8 *)s->priv + stats[i].at, sizeof(*value));
+		return 0;
+	}
+	return -ENOENT;
+}
 
 static u32 vq_group(u16 vq)
 {
@@ -55,17 +90,24 @@ static bool work_ctrl(struct vdpasim *s)
 		return false;
 	for (unsigned n = 0; n < VDPASIM_BUDGET; n++) {
 		struct virtio_net_ctrl_hdr hdr;
+		struct net *net = s->priv;
 		ssize_t len;
 		u16 head;
 		u8 ack;
 
 		if (vringh_getdesc(&vq->vring, &vq->out, &vq->in, &head) != 1)
 			return false;
+		net->cvq_requests++;
 		if (vringh_pull(&vq->vring, &vq->out, &hdr, sizeof(hdr)) != sizeof(hdr)) {
+			net->cvq_errors++;
 			(void)!vringh_complete(&vq->vring, head, 0);
 			return false;
 		}
 		ack = control(s, vq, &hdr);
+		if (ack == VIRTIO_NET_OK)
+			net->cvq_successes++;
+		else
+			net->cvq_errors++;
 		len = vringh_push(&vq->vring, &vq->in, &ack, sizeof(ack));
 		if (!vdpasim_complete(vq, head, len > 0 ? len : 0))
 			return false;
@@ -104,32 +146,46 @@ static void receive_header(struct vdpasim *s, u8 *frame)
 static bool work_data(struct vdpasim *s)
 {
 	struct vdpasim_vq *rx = &s->vq[RX], *tx = &s->vq[TX];
-	u8 *frame = s->priv;
+	struct net *net = s->priv;
+	size_t hdr = header_size(s);
 	u16 tx_head, rx_head;
 
 	if (!rx->ready || !tx->ready)
 		return false;
 	for (unsigned n = 0; n < VDPASIM_BUDGET; n++) {
+		int got = vringh_getdesc(&tx->vring, &tx->out, NULL, &tx_head);
 		ssize_t len;
-		bool got;
 
-		if (vringh_getdesc(&tx->vring, &tx->out, NULL, &tx_head) != 1)
+		if (got < 0)
+			net->tx_errors++;
+		if (got != 1)
 			return false;
-		len = vringh_pull(&tx->vring, &tx->out, frame, FRAME_MAX);
-		if (!accepts(s, frame, len)) {
+		len = vringh_pull(&tx->vring, &tx->out, net->frame, FRAME_MAX);
+		net->tx_packets++;
+		net->tx_bytes += len > (ssize_t)hdr ? (size_t)len - hdr : 0;
+		if (!accepts(s, net->frame, len)) {
+			net->rx_drops++;
 			if (!vdpasim_complete(tx, tx_head, 0))
 				return false;
 			continue;
 		}
-		receive_header(s, frame);
-		got = vringh_getdesc(&rx->vring, NULL, &rx->in, &rx_head) == 1;
-		if (got)
-			len = vringh_push(&rx->vring, &rx->in, frame, len);
+		receive_header(s, net->frame);
+		got = vringh_getdesc(&rx->vring, NULL, &rx->in, &rx_head);
+		if (got == 1)
+			len = vringh_push(&rx->vring, &rx->in, net->frame, len);
 		if (!vdpasim_complete(tx, tx_head, 0))
 			return false;
 		/* No buffer, or one that cannot be written: the frame is lost, and the run ends. */
-		if (!got || !vdpasim_complete(rx, rx_head, len > 0 ? len : 0) || len <= 0)
+		if (got != 1) {
+			net->rx_overruns++;
 			return false;
+		}
+		if (!vdpasim_complete(rx, rx_head, len > 0 ? len : 0) || len <= 0) {
+			net->rx_errors++;
+			return false;
+		}
+		net->rx_packets++;
+		net->rx_bytes += len > (ssize_t)hdr ? (size_t)len - hdr : 0;
 	}
 	return true;
 }
@@ -159,7 +215,7 @@ static int init(struct vdpasim *s, const struct vdpa_dev_attrs *a)
 	c->mtu = a->mask & VDPA_ATTR_MTU ? a->mtu : MTU_DEFAULT;
 	c->status = VIRTIO_NET_S_LINK_UP;
 	c->max_virtqueue_pairs = 1;
-	s->priv = calloc(1, FRAME_MAX);
+	s->priv = calloc(1, sizeof(struct net));
 	return s->priv ? 0 : -ENOMEM;
 }
 
@@ -178,4 +234,5 @@ const struct vdpasim_type vdpasim_net_type = {
 		    BIT(VIRTIO_NET_F_CTRL_MAC_ADDR),
 	.config_size = sizeof(struct virtio_net_config),
 	.vq_group = vq_group, .work = work, .init = init, .exit = exit_net, .set_config = set_config,
+	.stat = stat_of,
 };

@@ -347,6 +347,48 @@ static void test_bad_buffers(void **state)
 	assert_false(td_wait_used(&f->q[TX], &id, &len, 20));
 }
 
+/* G.C 1: what `vdpa dev vstats show` prints. */
+static void test_statistics(void **state)
+{
+	static const struct { u16 vq; const char *name; u64 value; } rows[] = {
+		{ RX, "rx packets", 2 }, { RX, "rx bytes", 150 - 2 * HDR }, { RX, "rx drops", 2 }, { RX, "rx errors", 0 },
+		{ RX, "rx overruns", 1 },
+		{ TX, "tx packets", 5 }, { TX, "tx bytes", 150 + 60 + 60 - 4 * HDR }, { TX, "tx errors", 1 },
+		{ CTRL, "cvq requests", 2 }, { CTRL, "cvq successes", 1 }, { CTRL, "cvq errors", 1 },
+	};
+	struct fix *f = *state;
+	const char *name;
+	u32 len, id;
+	u8 *p;
+	u64 v;
+
+	give_rx(f, 2);
+	sent(f, send(f, own, 1, 64));
+	sent(f, send(f, own, 2, 86));
+	sent(f, send(f, (u8[6]){ 2 }, 3, 60));
+	sent(f, send(f, own, 4, HDR - 2));
+	sent(f, send(f, own, 5, 60));
+	while (received(f, &p, &len))
+		;
+	(void)control(f, 1, 1, own, 6, &len);
+	(void)control(f, 1, 1, own, 5, &len);
+	td_add(&f->q[TX], &(struct td_buf){ TXBUF, 64 }, 0, 1);
+	kick(f, TX);
+	assert_false(td_wait_used(&f->q[TX], &id, &len, 20));
+	for (unsigned i = 0, n = 0; i < ARRAY_SIZE(rows); i++) {
+		n = i && rows[i].vq == rows[i - 1].vq ? n + 1 : 0;
+		assert_int_equal(f->d->ops->get_vendor_stat(f->d, rows[i].vq, n, &name, &v), 0);
+		assert_string_equal(name, rows[i].name);
+		if (v != rows[i].value)
+			fail_msg("%s: %llu", name, (unsigned long long)v);
+	}
+	assert_int_equal(f->d->ops->get_vendor_stat(f->d, RX, 5, &name, &v), -ENOENT);
+	/* They are the device's, not the driver's. */
+	start(f, OK_FEATURES);
+	assert_int_equal(f->d->ops->get_vendor_stat(f->d, TX, 0, &name, &v), 0);
+	assert_int_equal(v, 5);
+}
+
 int main(void)
 {
 #define T(name, t) { name, t, setup, teardown, NULL }
@@ -358,6 +400,7 @@ int main(void)
 		T("G.B 6: control queue in its own address space", test_control_address_space),
 		T("G.D 6: 5000 packets and starvation", test_starvation),
 		T("buffers that are not there", test_bad_buffers),
+		T("G.C 1: statistics", test_statistics),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
