@@ -71,6 +71,7 @@ static void fill(u8 *mem)
 
 static void set_state(int vcpu)
 {
+	struct kvm_vcpu_events none = { 0 };
 	struct kvm_sregs s;
 	struct kvm_regs r;
 	u8 *raw = (u8 *)&r;
@@ -120,6 +121,9 @@ static void set_state(int vcpu)
 		die("KVM_SET_SREGS", 0);
 	if (vfs_ioctl(vcpu, KVM_SET_REGS, (unsigned long)&r) < 0)
 		die("KVM_SET_REGS", 0);
+	/* What the round before left half delivered may not fit this mode. */
+	if (vfs_ioctl(vcpu, KVM_SET_VCPU_EVENTS, (unsigned long)&none) < 0)
+		die("KVM_SET_VCPU_EVENTS", 0);
 }
 
 static void arm(long ns)
@@ -167,6 +171,10 @@ static void one_round(u64 nr, bool verbose)
 		for (int n = 0; n < 200; n++) {
 			long r = vfs_ioctl(vcpu, KVM_RUN, 0);
 
+			/* A guest may get into a state that cannot be entered, but the controls are kvm's. */
+			if (!r && run->exit_reason == KVM_EXIT_FAIL_ENTRY &&
+			    !(run->fail_entry.hardware_entry_failure_reason >> 31))
+				die("VM entry failed", (long)run->fail_entry.hardware_entry_failure_reason);
 			if (r < 0 || (run->exit_reason != KVM_EXIT_IO && run->exit_reason != KVM_EXIT_MMIO))
 				break;
 			if (run->exit_reason == KVM_EXIT_MMIO && !run->mmio.is_write)
