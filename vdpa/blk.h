@@ -45,8 +45,8 @@ struct vblk_req {
 	const struct iovec *iov;	/* data: pieces of together @len bytes */
 	unsigned nr_iov;
 	/*
-	 * Optional: called once the request is finished, from a thread that reaps, no lock held; it may
-	 * submit. Without it vblk_wait() tells.
+	 * Optional: called once the request is finished, from a thread that reaps or abandons, no lock held; it
+	 * may submit. Without it vblk_wait() tells.
 	 */
 	void (*done)(struct vblk_req *r);
 	void *arg;
@@ -61,8 +61,14 @@ struct vblk_req {
 struct vblk *vblk_open(struct vdpa_session *s, const char *name, const struct vblk_cfg *cfg, char err[256]);
 /* The device of that name, over the hub's socket. NULL, errno and a line in @err. */
 struct vblk *vblk_open_device(const char *name, const struct vblk_cfg *cfg, char err[256]);
-/* Requests in flight end with -ENODEV. */
+/* Requests in flight end with -ENODEV. A daemon that does not answer is left to the hub after VBLK_CLOSE_MS. */
 void vblk_close(struct vblk *b);
+#define VBLK_CLOSE_MS 2000
+/*
+ * Give up, from any thread: requests in flight end with -ENODEV, whatever the device does, and so do all
+ * later ones. The device itself is let go by the hub, in its own time. Before vblk_close().
+ */
+void vblk_abandon(struct vblk *b);
 void vblk_info(struct vblk *b, struct vblk_info *i);
 /* Becomes readable when the capacity may have changed; vblk_update() then reads it again: 1 changed, 0, -ENODEV. */
 int vblk_config_fd(const struct vblk *b);

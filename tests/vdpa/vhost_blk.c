@@ -208,7 +208,7 @@ int main(int argc, char **argv)
 {
 	const struct vblk_cfg cfg = {.queues = WORKERS};
 	struct worker w[WORKERS] = { 0 };
-	struct vhost v = {.s = {vhost_call, vhost_close}};
+	struct vhost v = {.s = {.call = vhost_call, .close = vhost_close}};
 	unsigned cycles = argc > 1 ? (unsigned)atoi(argv[1]) : 1000;
 	int spare = memfd_create("spare", MFD_CLOEXEC), ret = 0;
 	char err[256] = "";

@@ -208,7 +208,7 @@ struct vdpa_session *vhost_user_session(const char *path, u16 queues, u16 depth)
 	struct sockaddr_un a = {.sun_family = AF_UNIX};
 	struct vu *v = calloc(1, sizeof(*v));
 
-	v->s = (struct vdpa_session){vu_call, vu_close};
+	v->s = (struct vdpa_session){.call = vu_call, .close = vu_close};
 	v->queues = queues;
 	v->depth = depth;
 	v->table = vdpa_iotlb_new(0);

@@ -10,9 +10,11 @@
 #include <fcntl.h>
 #include <linux/ioctl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "vdpa/client/rpc.h"
@@ -21,7 +23,9 @@
 struct vdpa_chan {
 	pthread_mutex_t lock;
 	pid_t pid;		/* whose the lock and the socket are */
-	int life, sock;
+	int life;
+	_Atomic int sock;	/* set under the lock */
+	_Atomic unsigned patience_ms;
 };
 
 /* Lock held. */
@@ -41,7 +45,7 @@ static int attach(struct vdpa_chan *c)
 		close(pair[0]);
 		return err;
 	}
-	c->sock = pair[0];
+	atomic_store(&c->sock, pair[0]);
 	return 0;
 }
 
@@ -73,14 +77,40 @@ void vdpa_chan_free(struct vdpa_chan *c)
 	free(c);
 }
 
+static void cut(struct vdpa_chan *c)
+{
+	int sock = atomic_load(&c->sock);
+
+	shutdown(c->life, SHUT_RDWR);
+	if (sock >= 0)
+		shutdown(sock, SHUT_RDWR);
+}
+
+void vdpa_chan_hurry(struct vdpa_chan *c, unsigned ms)
+{
+	if (ms)
+		atomic_store(&c->patience_ms, ms);
+	else
+		cut(c);
+}
+
 static int exchange(struct vdpa_chan *c, struct vdpa_msg *m)
 {
+	unsigned ms = atomic_load(&c->patience_ms);
 	int err = c->sock < 0 ? attach(c) : 0;
 
+	if (!err && ms) {
+		const struct timeval t = { .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 };
+
+		setsockopt(c->sock, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof(t));
+	}
 	if (!err)
 		err = vdpa_msg_send(c->sock, m);
 	if (!err)
 		err = vdpa_msg_recv(c->sock, m);
+	/* Late answers would be taken for those to the next calls. */
+	if (ms && err == -EAGAIN)
+		cut(c);
 	return err;
 }
 

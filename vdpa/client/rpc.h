@@ -101,6 +101,11 @@ void vdpa_chan_free(struct vdpa_chan *c);
  * Returns its value; -EIO: the hub is gone. Not interrupted by signals, and no cancellation point.
  */
 s64 vdpa_chan_call(struct vdpa_chan *c, struct vdpa_msg *m);
+/*
+ * From now on a call waits @ms at most; one that took longer ends the file, so later ones fail at once.
+ * 0: end it now, and calls in progress with it. Any thread; takes no lock.
+ */
+void vdpa_chan_hurry(struct vdpa_chan *c, unsigned ms);
 
 /*
  * ioctl of a node whose arguments are plain bytes: size and direction are in the number, but for

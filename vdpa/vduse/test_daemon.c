@@ -387,15 +387,25 @@ void td_start(struct test_daemon *t)
 	BUG_ON(pthread_create(&t->thread, NULL, daemon_thread, t));
 }
 
-void td_mute(struct test_daemon *t)
+/* The turn that may have begun without knowing ends, however slow the machine. */
+static void next_turn(struct test_daemon *t)
 {
-	unsigned now;
+	unsigned now = atomic_load(&t->turns);
 
-	atomic_store(&t->mute, true);
-	/* The turn that may have begun without knowing ends, however slow the machine. */
-	now = atomic_load(&t->turns);
 	while (atomic_load(&t->turns) - now < 2)
 		usleep(1000);
+}
+
+void td_mute(struct test_daemon *t)
+{
+	atomic_store(&t->mute, true);
+	next_turn(t);
+}
+
+void td_hold(struct test_daemon *t)
+{
+	atomic_store(&t->hold, true);
+	next_turn(t);
 }
 
 void td_kill(struct test_daemon *t)

@@ -66,6 +66,8 @@ void td_create(struct test_daemon *t, const char *name, unsigned queues, u16 dep
 void td_start(struct test_daemon *t);
 /* From now on it reads no message: those that come are the caller's to read. Until mute is reset. */
 void td_mute(struct test_daemon *t);
+/* From now on it takes no request, until hold is reset. */
+void td_hold(struct test_daemon *t);
 /* Stop without a word, as by SIGKILL. */
 void td_kill(struct test_daemon *t);
 /* Kill and destroy; the device is not on the bus any more. */

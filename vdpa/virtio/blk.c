@@ -568,8 +568,23 @@ int vblk_io(struct vblk *b, u16 queue, enum vblk_op op, void *buf, u64 off, u64 
 	return 0;
 }
 
+void vblk_abandon(struct vblk *b)
+{
+	vdev_hurry(b->v, 0);
+	for (u16 i = 0; i < b->info.queues; i++) {
+		struct queue *q = &b->qs[i];
+
+		pthread_mutex_lock(&q->vq->lock);
+		die(b, q, -ENODEV);
+		pthread_mutex_unlock(&q->vq->lock);
+		/* Who sleeps on the interrupt looks again. */
+		vdev_wake(q->vq);
+	}
+}
+
 void vblk_close(struct vblk *b)
 {
+	vdev_hurry(b->v, VBLK_CLOSE_MS);
 	vdev_stop(b->v);
 	for (u16 i = 0; b->qs && i < b->info.queues; i++) {
 		struct queue *q = &b->qs[i];

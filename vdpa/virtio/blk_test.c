@@ -170,8 +170,7 @@ static void depth(void **state)
 	int n;
 
 	up(1, 256, 0, &cfg);
-	atomic_store(&td.hold, true);
-	usleep(30000);
+	td_hold(&td);
 	for (unsigned i = 0; i < 64; i++) {
 		struct iovec *iov = malloc(sizeof(*iov));
 
@@ -277,8 +276,7 @@ static void exhaustion(void **state)
 	int ret = 0;
 
 	up(1, 128, 0, &cfg);
-	atomic_store(&td.hold, true);
-	usleep(30000);
+	td_hold(&td);
 	while (n < 128 && !ret) {
 		r[n] = (struct vblk_req){.op = VBLK_READ, .len = sizeof(buf), .iov = &iov, .nr_iov = 1};
 		ret = vblk_post(blk, 0, &r[n]);
@@ -359,6 +357,37 @@ static void deleted(void **state)
 	assert_int_equal(w.ret, -ENODEV);
 	vblk_close(blk);
 	td_destroy(&td);
+}
+
+static void *one_read(void *arg)
+{
+	struct worker *w = arg;
+	u8 buf[512];
+
+	w->ret = vblk_io(blk, 0, VBLK_READ, buf, 0, sizeof(buf), 0);
+	return NULL;
+}
+
+/* A daemon that takes nothing: giving up ends what waits, asleep on the interrupt or behind who does, and what comes. */
+static void abandoned(void **state)
+{
+	const struct vblk_cfg cfg = { 0 };
+	struct worker w[3] = { 0 };
+	u8 buf[512];
+
+	up(1, 16, 0, &cfg);
+	td_hold(&td);
+	for (unsigned t = 0; t < 3; t++)
+		pthread_create(&w[t].thread, NULL, one_read, &w[t]);
+	usleep(30000);
+	vblk_abandon(blk);
+	for (unsigned t = 0; t < 3; t++) {
+		pthread_join(w[t].thread, NULL);
+		assert_int_equal(w[t].ret, -ENODEV);
+	}
+	assert_int_equal(vblk_io(blk, 0, VBLK_READ, buf, 0, sizeof(buf), 0), -ENODEV);
+	vblk_abandon(blk);
+	down();
 }
 
 /* ---- G.A 15 ---- */
@@ -461,6 +490,7 @@ int main(void)
 		{ "G.A 8: exhaustion", exhaustion, NULL, NULL, NULL },
 		{ "G.A 11: daemon restarts under load", restarts, NULL, NULL, NULL },
 		{ "deleted under load", deleted, NULL, NULL, NULL },
+		{ "abandoned", abandoned, NULL, NULL, NULL },
 		{ "G.A 13: refusals at bring-up", refused, NULL, NULL, NULL },
 		{ "G.A 15: lies", lies, NULL, NULL, NULL },
 		{ "G.A 20: resize", resize, NULL, NULL, NULL },

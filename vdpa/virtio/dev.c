@@ -254,6 +254,12 @@ void vdev_close(struct vdev *v)
 	free(v);
 }
 
+void vdev_hurry(struct vdev *v, unsigned ms)
+{
+	if (v->s->hurry)
+		v->s->hurry(v->s, ms);
+}
+
 bool vdev_has(const struct vdev *v, unsigned feature)
 {
 	return v->features & BIT(feature);
@@ -266,6 +272,11 @@ static void signal_fd(int fd)
 	/* A full counter is an event that nobody has taken yet. */
 	if (write(fd, &one, sizeof(one)) < 0 && errno != EAGAIN)
 		log_warn("virtio: kick: %s", strerror(errno));
+}
+
+void vdev_wake(struct vdev_vq *q)
+{
+	signal_fd(q->call_fd);
 }
 
 /* True if the parent's eventfd, which we have, was still the right one after it was signalled. */

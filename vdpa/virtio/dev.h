@@ -54,10 +54,14 @@ int vdev_start(struct vdev *v);
 void vdev_stop(struct vdev *v);
 /* Let the device go. */
 void vdev_close(struct vdev *v);
+/* As the session's hurry(). */
+void vdev_hurry(struct vdev *v, unsigned ms);
 
 bool vdev_has(const struct vdev *v, unsigned feature);
 /* Tell the device that queue @q has something new. No lock held, any thread. */
 void vdev_kick(struct vdev *v, struct vdev_vq *q);
+/* As an interrupt of the queue: whoever sleeps for one looks. */
+void vdev_wake(struct vdev_vq *q);
 /* A consistent copy of [off, off + len) of the configuration space; zeroes beyond its end. 0 or -errno. */
 int vdev_config(struct vdev *v, u32 off, void *buf, u32 len);
 int vdev_get_status(struct vdev *v, u8 *status);

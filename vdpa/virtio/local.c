@@ -29,7 +29,7 @@ struct vdpa_session *vdpa_session_local(void)
 
 	if (!l)
 		return NULL;
-	l->s = (struct vdpa_session){local_call, local_close};
+	l->s = (struct vdpa_session){.call = local_call, .close = local_close};
 	l->c = vdpa_virtio_conn_new();
 	if (!l->c) {
 		free(l);

@@ -45,6 +45,11 @@ static int remote_call(struct vdpa_session *s, const struct vdpa_virtio_req *q, 
 	return (int)ret;
 }
 
+static void remote_hurry(struct vdpa_session *s, unsigned ms)
+{
+	vdpa_chan_hurry(container_of(s, struct remote, s)->chan, ms);
+}
+
 static void remote_close(struct vdpa_session *s)
 {
 	struct remote *r = container_of(s, struct remote, s);
@@ -65,7 +70,7 @@ struct vdpa_session *vdpa_session_remote(void)
 
 	if (!r)
 		return NULL;
-	r->s = (struct vdpa_session){remote_call, remote_close};
+	r->s = (struct vdpa_session){.call = remote_call, .hurry = remote_hurry, .close = remote_close};
 	life = vdpa_hub_open(&m);
 	if (life < 0) {
 		free(r);

@@ -59,6 +59,11 @@ struct vdpa_virtio_rep {
 struct vdpa_session {
 	/* @fd: descriptor of the request, -1 none; stays the caller's. Blocks; any thread. 0 or -errno. */
 	int (*call)(struct vdpa_session *s, const struct vdpa_virtio_req *q, int fd, struct vdpa_virtio_rep *r);
+	/*
+	 * Optional: a call of more than @ms milliseconds ends the session, whose device then is let go without us.
+	 * 0: end it now; what is in progress returns. Any thread, also beside calls.
+	 */
+	void (*hurry)(struct vdpa_session *s, unsigned ms);
 	/* Resets the device and lets it go. */
 	void (*close)(struct vdpa_session *s);
 };
