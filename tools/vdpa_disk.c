@@ -32,6 +32,11 @@ static void disk_close(void *disk)
 	vblk_close(disk);
 }
 
+static void disk_abandon(void *disk)
+{
+	vblk_abandon(disk);
+}
+
 static int disk_rw(void *disk, const struct iovec *iov, unsigned nr, u64 off, bool is_write)
 {
 	for (unsigned i = 0; i < nr; i++) {
@@ -80,4 +85,5 @@ const struct vmm_disk_ops vdpa_disk_ops = {
 	.discard = disk_discard,
 	.zero = disk_zero,
 	.changed = disk_changed,
+	.abandon = disk_abandon,
 };

@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/bits.h"
@@ -83,7 +84,7 @@ bool virtio_pop(struct virtio_dev *d, unsigned q, struct virtq_chain *c)
 	const char *why;
 	int ret;
 
-	if (!virtio_running(d) || !d->vq[q].enabled)
+	if (!virtio_running(d) || !d->vq[q].enabled || atomic_load(&d->stop))
 		return false;
 	ret = virtq_pop(&d->vq[q], d->mem, c, &why);
 	/* Empty: look again after asking for notifications, or one could be missed. */
@@ -186,6 +187,17 @@ void virtio_stop(struct virtio_dev *d)
 		return;
 	atomic_store(&d->stop, true);
 	eventfd_write(d->stop_fd, 1);
+	if (d->ops->abandon) {
+		struct timespec until;
+
+		clock_gettime(CLOCK_MONOTONIC, &until);
+		until.tv_sec += VIRTIO_STOP_MS / 1000;
+		if (!pthread_clockjoin_np(d->thread, NULL, CLOCK_MONOTONIC, &until)) {
+			d->started = false;
+			return;
+		}
+		d->ops->abandon(d);
+	}
 	pthread_join(d->thread, NULL);
 	d->started = false;
 }

@@ -46,6 +46,11 @@ struct virtio_ops {
 	unsigned (*poll_fill)(struct virtio_dev *d, struct pollfd *fds, unsigned max,
 			      int *timeout_ms);
 	void (*poll_done)(struct virtio_dev *d, const struct pollfd *fds, unsigned n, bool error);
+	/*
+	 * Optional, for models that may wait for others without bound: the machine ends, and an operation that
+	 * runs now shall return soon, whatever becomes of its request. From another thread, lock not held.
+	 */
+	void (*abandon)(struct virtio_dev *d);
 };
 
 struct virtio_dev {
@@ -74,7 +79,11 @@ struct virtio_dev {
 int virtio_init(struct virtio_dev *d);
 /* Start the thread, once the transport is ready. */
 int virtio_start(struct virtio_dev *d);
-/* Stop the thread: no operation of the model runs afterwards. Harmless twice. */
+/*
+ * Stop the thread, once it has finished the request it is at, or VIRTIO_STOP_MS later if the model can abandon
+ * that: no operation of the model runs afterwards. Harmless twice.
+ */
+#define VIRTIO_STOP_MS 2000
 void virtio_stop(struct virtio_dev *d);
 void virtio_exit(struct virtio_dev *d);
 

@@ -209,6 +209,16 @@ static void blk_poll_done(struct virtio_dev *d, const struct pollfd *fds, unsign
 		d->raise(d, -1);
 }
 
+static void blk_abandon(struct virtio_dev *d)
+{
+	struct virtio_blk *b = of_dev(d);
+
+	if (!b->ops->abandon)
+		return;
+	log_warn("disk %s: no answer; what it was asked last is given up", b->path);
+	b->ops->abandon(b->disk);
+}
+
 static const struct virtio_ops blk_ops = {
 	.name = "blk",
 	.id = VIRTIO_ID_BLOCK,
@@ -220,6 +230,7 @@ static const struct virtio_ops blk_ops = {
 	.notify = blk_notify,
 	.poll_fill = blk_poll_fill,
 	.poll_done = blk_poll_done,
+	.abandon = blk_abandon,
 };
 
 int virtio_blk_init(struct virtio_blk *b, const struct vmm_mem *mem, const struct vmm_disk *disk,

@@ -50,6 +50,8 @@ struct vmm_disk_ops {
 	int (*zero)(void *disk, u64 off, u64 len, bool unmap);
 	/* Optional: change_fd became readable; the bytes that there are now. */
 	int (*changed)(void *disk, u64 *size);
+	/* Optional, beside another call: it and all later ones shall end soon, with an error if need be. */
+	void (*abandon)(void *disk);
 };
 
 struct vmm_disk {

@@ -290,7 +290,7 @@ static bool t_kill(void)
 
 		usleep(1000 * (20 + (unsigned)random() % 80));
 		kill(q.pid, SIGKILL);
-		CHECK(reap(q.pid, 1000) >= 0);
+		CHECK(reap(q.pid, 20000) >= 0);
 		before = atomic_load(&w[0].done);
 		start = now_ms();
 		qsd_start(&q, "d", node, true);
@@ -339,7 +339,7 @@ static bool t_stopped(void)
 	CHECK(!vdpa_delete("e"));
 	kill(q.pid, SIGKILL);
 	kill(q.pid, SIGCONT);
-	CHECK(reap(q.pid, 1000) >= 0);
+	CHECK(reap(q.pid, 20000) >= 0);
 	CHECK(qsd_stop(&other));
 	/* The killed one left its device: the next of that name would find it broken. */
 	{
@@ -480,6 +480,57 @@ static bool t_boot(void)
 	return true;
 }
 
+/* The machine's console says @word within @ms. */
+static bool said(const char *word, u64 ms)
+{
+	u64 end = now_ms() + ms;
+
+	while (now_ms() < end) {
+		if (run("grep", "-qs", word, path("out"), NULL))
+			return true;
+		usleep(50000);
+	}
+	return false;
+}
+
+/* A machine whose disk's daemon is stopped ends all the same: in the midst of a request, and idle. */
+static bool t_silent(void)
+{
+	static const char *const commands[] = {"while :; do dd if=/dev/vda of=/dev/null bs=1M iflag=direct 2>/dev/null; echo "
+					       "going; done", "dd if=/dev/vda of=/dev/null count=1; echo going; sleep 1000"};
+	char kernel[256], cmd[1024];
+
+	snprintf(kernel, sizeof(kernel), "%s/.cache/userkvm/guest/current/vmlinuz", getenv("HOME") ? getenv("HOME") : "");
+	if (access(kernel, R_OK))
+		return skip("scripts/fetch-guest has not been run");
+	for (unsigned i = 0; i < ARRAY_SIZE(commands); i++) {
+		struct qsd q;
+		int status;
+		pid_t pid;
+		u64 start;
+
+		snprintf(cmd, sizeof(cmd), "exec %s boot -m 256 --timeout 900 -d vdpa:d --run '%s' >%s 2>&1", live.userkvm,
+			 commands[i], path("out"));
+		qsd_start(&q, "d", "driver=null-co,size=67108864,read-zeroes=on", true);
+		CHECK(!attach("d"));
+		pid = spawn(NULL, (const char *[]){"sh", "-c", cmd, NULL});
+		CHECK(said("going", 600000));
+		kill(q.pid, SIGSTOP);
+		/* Time for a request that waits. */
+		usleep(300000);
+		start = now_ms();
+		kill(pid, SIGTERM);
+		status = reap(pid, 60000);
+		CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 128 + SIGTERM);
+		printf("# %s: ended after %llu ms\n", i ? "idle" : "busy", (unsigned long long)(now_ms() - start));
+		CHECK(i ? !said("given up", 1) : said("given up", 1));
+		kill(q.pid, SIGCONT);
+		CHECK(!vdpa_delete("d"));
+		CHECK(qsd_stop(&q));
+	}
+	return true;
+}
+
 /* G.A 9, 10: another process drives the device through a vhost-vdpa node, while its mappings change. */
 static bool t_vhost(void)
 {
@@ -559,6 +610,7 @@ static const struct {
 	{"two", "G.A 18: attach and detach beside load", t_two},
 	{"export", "NBD export: nbdinfo, nbdcopy, qemu-img, qemu-io", t_export},
 	{"boot", "userkvm boot -d vdpa:NAME", t_boot},
+	{"silent", "userkvm boot -d vdpa:NAME ends although the daemon is stopped", t_silent},
 	{"resize", "G.A 20: block_resize", t_resize},
 };
 
