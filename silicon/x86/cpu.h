@@ -60,21 +60,25 @@ enum x86_mmu_idx {
 };
 
 /*
- * A TLB entry. A tag is linear page address + cpu->tlb_ctx_page, where the context id
- * stands for (VPID, PCID, EPTP, paging mode): with not more ids than entries the sum is
- * unique in its place, so that translated code can subtract tag and context from an
- * address and is left with the offset in the page exactly if the entry is the right one.
+ * A TLB. Entry n of each array belongs together; pages go by bits 27:12 of the address. A
+ * tag is linear page address + cpu->tlb_ctx_page, where the context id stands for (VPID,
+ * PCID, EPTP, paging mode): with not more ids than entries the sum is unique in its place,
+ * so that translated code can subtract tag and context from an address and is left with
+ * the offset in the page exactly if the entry is the right one. So many entries need no
+ * mask to find the index (16 bits are an operand size), and only those in use take memory;
+ * neighbours share cache lines.
  * The write tag is absent while a write must take the slow path: D bit clear, page holds
  * decoded code, data breakpoint near, PML.
  */
-struct x86_tlbe {
-	u64 rtag;
-	u64 wtag;
-	u64 page;		/* simulated physical, of byte 0 of the page */
-	u64 info;		/* mmu/ only */
-};
-#define X86_TLB_BITS 13
+#define X86_TLB_BITS 16
 #define X86_TLB_SIZE (1u << X86_TLB_BITS)
+#define X86_TLB_PAD 24			/* the words of one entry are not in one set of the host's cache */
+struct x86_tlb {
+	u64 rtag[X86_TLB_SIZE + X86_TLB_PAD];
+	u64 wtag[X86_TLB_SIZE + X86_TLB_PAD];
+	u64 addend[X86_TLB_SIZE + X86_TLB_PAD];	/* process address - linear address */
+	u64 info[X86_TLB_SIZE];			/* mmu/ only; 0 = none */
+};
 
 typedef struct { u64 mant; u16 exp; u8 pad[6]; } x86_f80_t;	/* as in FXSAVE slots */
 
@@ -156,7 +160,7 @@ struct x86_cpu {
 		};
 		u64 mode_word;
 	};
-	struct x86_tlbe *tlb;		/* = tlbs[mmu_idx] */
+	struct x86_tlb *tlb;		/* = &tlbs[mmu_idx] */
 	u64 tlb_ctx_page;		/* tlb_ctx << PAGE_SHIFT */
 	const struct x86_op *op;	/* in execution, NULL between blocks: set by the run loop */
 	const struct x86_op *op_first;	/* first of its block */
@@ -226,7 +230,7 @@ struct x86_cpu {
 	u32 idt_vectoring_error;
 
 	/* ---- memory ---- */
-	struct x86_tlbe tlbs[X86_NR_TLBS][X86_TLB_SIZE];
+	struct x86_tlb tlbs[X86_NR_TLBS];
 	struct x86_mmu *mmu;		/* mmu/: contexts, walk caches */
 	struct x86_decode *decode;
 	const struct x86_bus_ops *bus;	/* NULL: physical address = process address */

@@ -186,9 +186,10 @@ void fake_reset(void)
 		fake_arena = mmap(NULL, FAKE_ARENA_SIZE, PROT_READ | PROT_WRITE,
 				  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		BUG_ON(!fake_cpu || fake_arena == MAP_FAILED);
+		memset(fake_cpu->tlbs, 0xff, sizeof(fake_cpu->tlbs));
 	}
-	memset(fake_cpu, 0, sizeof(*fake_cpu));
-	memset(fake_cpu->tlbs, 0xff, sizeof(fake_cpu->tlbs));
+	memset(fake_cpu, 0, offsetof(struct x86_cpu, tlbs));
+	memset(fake_cpu->tlbs + X86_NR_TLBS, 0, sizeof(*fake_cpu) - offsetof(struct x86_cpu, tlbs) - sizeof(fake_cpu->tlbs));
 	memset(fake_cpu->feat, 0xff, sizeof(fake_cpu->feat));
 	memset(fake_arena, 0, FAKE_ARENA_SIZE);
 	fake_cpu->model = &model;
@@ -196,7 +197,7 @@ void fake_reset(void)
 	fake_cpu->code_size = 8;
 	fake_cpu->lin_mask = fake_cpu->ip_mask = ~0ull;
 	fake_cpu->seg_read_ok = fake_cpu->seg_write_ok = 0x3f;
-	fake_cpu->tlb = fake_cpu->tlbs[0];
+	fake_cpu->tlb = &fake_cpu->tlbs[0];
 	fake_cpu->cpl = 3;
 	fake_cpu->cr0 = CR0_PG | CR0_PE | CR0_NE | CR0_MP | CR0_ET;
 	fake_cpu->cr4 = CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE | CR4_PAE;

@@ -285,11 +285,11 @@ static bool pure(struct x86_jit_tr *t)
 
 	if (without_home(t, opnd, w) > 2)
 		return false;
-	if (t->in.flags & JIT_I_MEM)
-		jit_mem(t, t->op->msize, t->op->opnd & X86_OPND_WRITE);
+	in = t->in;
+	if (in.flags & JIT_I_MEM)
+		jit_operand(t, &in, false);
 	prepare_flags(t);
 	announce(t, opnd, w);
-	in = t->in;
 	if (opnd & X86_OPND_REG_GPR) {
 		reg = place(t, in.reg, w.reg, scratch[used]);
 		used += reg.host == scratch[used];
@@ -300,9 +300,7 @@ static bool pure(struct x86_jit_tr *t)
 		used += vvvv.host == scratch[used];
 		in.vvvv = vvvv.host;
 	}
-	if (in.flags & JIT_I_MEM) {
-		jit_mem_base(&in, JIT_RCX, 0);
-	} else if (opnd & X86_OPND_RM_GPR) {
+	if (opnd & X86_OPND_RM_GPR && !(in.flags & JIT_I_MEM)) {
 		if (!high_byte(in.rm) && jit_home(in.rm) < 0 && rm_may_be_memory(t, w.rm)) {
 			struct jit_mem m = jit_gpr(in.rm);
 

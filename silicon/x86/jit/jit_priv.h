@@ -88,6 +88,7 @@ struct x86_jit_tr {
 	u64 rip, next_rip;
 	struct jit_flags flags;
 	u8 vec;			/* JIT_VEC_*: vector state known to be in host registers */
+	struct jit_mem at;	/* where the memory operand is: what jit_operand() and jit_mem*() leave */
 	bool ended;		/* an emitter has emitted all ways out of the block */
 	struct jit_cold cold[JIT_MAX_COLD];
 	unsigned nr_cold, first_cold;	/* @first_cold: of the present instruction */
@@ -140,15 +141,22 @@ void jit_flags_dead(struct x86_jit_tr *t);
 /* ---- Memory ---- */
 
 /*
- * RCX := host address of the memory operand of t->op, @size bytes, for reading or
- * (also) writing. Anything but a plain hit re-executes the instruction in the
- * interpreter. RAX is free afterwards.
+ * Anything but a plain hit re-executes the instruction in the interpreter.
+ *
+ * jit_operand(): the memory operand of t->op as the encoding has it, in the place of that
+ * of @in and in t->at; @aligned: it must be aligned to its size, a power of two. RCX is in
+ * use as part of its address, RAX is free, and no guest register that is part of the
+ * guest's address may change before the access.
  */
-void jit_mem(struct x86_jit_tr *t, unsigned size, bool write);
-/* The same, and the operand must be aligned to its size, a power of two. */
-void jit_mem_aligned(struct x86_jit_tr *t, unsigned size, bool write);
-/* The same for linear address [guest register @r + @disp] with segment rules of @seg. */
+void jit_operand(struct x86_jit_tr *t, struct jit_insn *in, bool aligned);
+/* Put t->at into another encoding. */
+void jit_put_operand(const struct x86_jit_tr *t, struct jit_insn *in);
+/* t->at := linear address [guest register @r + @disp] with segment rules of @seg, for reading or (also) writing. */
+void jit_mem_base_disp(struct x86_jit_tr *t, unsigned seg, unsigned r, s32 disp, unsigned size, bool write);
+/* The same, with the host address in RCX. */
 void jit_mem_at(struct x86_jit_tr *t, unsigned seg, unsigned r, s32 disp, unsigned size, bool write);
+/* RCX, t->at := host address of the memory operand of t->op. */
+void jit_mem(struct x86_jit_tr *t, unsigned size, bool write);
 /* The same for the effective address in RCX, with the flags put aside (jit_flags_lost()) before it was made. */
 void jit_mem_ea(struct x86_jit_tr *t, unsigned size, bool write);
 /* RCX := effective address of the memory operand, without segment base. No flag changes. */

@@ -146,7 +146,7 @@ static void handlers(struct x86_cpu *cpu, const struct x86_jit_trans *t)
 		const struct x86_op *op = &b->op[ls->executed];
 
 		/* An array that nothing is ever found in: every access comes to the buffer. */
-		cpu->tlb = cpu->tlbs[X86_MMU_USER_ALIGN];
+		cpu->tlb = &cpu->tlbs[X86_MMU_USER_ALIGN];
 		cpu->op = op;
 		cpu->rip = t->lin + t->off[ls->executed];
 		cpu->gpr[X86_REG_NEXT_RIP] = cpu->rip + op->len;

@@ -3,26 +3,57 @@
  * Memory operands: the TLB check of mmu/mem.h in host code.
  *
  *	lea	rcx, [address]
- *	rorx	eax, ecx, 7			; x86_tlb_index() * sizeof(struct x86_tlbe)
- *	and	eax, (X86_TLB_SIZE - 1) * 32
- *	sub	rcx, [rbp + rax + tag]
+ *	rorx	eax, ecx, 12
+ *	movzx	eax, ax				; x86_tlb_index()
+ *	sub	rcx, [rbp + rax * 8 + tag]
  *	add	rcx, [rbp + tlb_ctx_page]	; offset in the page, if the entry is the right one
  *	cmp	rcx, 4096 - size
  *	ja	slow
- *	add	rcx, [rbp + rax + page]
+ *	mov	rcx, [rbp + rax * 8 + addend]
+ *	...	[rcx + base + disp]
+ *
+ * What an access waits for is index and addend, not the comparison: the guest's address
+ * is added to the addend once more instead of the offset to the page.
  *
  * The array is that of the block's TLB index, which is part of a translation's key.
  */
 #include "silicon/x86/jit/jit_priv.h"
 #include "silicon/x86/mmu/mem.h"
 
-_Static_assert(sizeof(struct x86_tlbe) == 32, "the rotation");
+_Static_assert(X86_TLB_BITS == 16, "MOVZX");
 
-static struct jit_mem tlb_field(const struct x86_jit_tr *t, size_t field)
+/* A linear address: segment base + guest register + (guest register << scale) + disp. */
+struct address {
+	u8 seg, base, index, scale;
+	bool narrow;		/* cut to 32 bits before the segment base is added */
+	s32 disp;
+};
+
+static bool has_base(unsigned seg)
 {
-	size_t array = offsetof(struct x86_cpu, tlbs) + t->cpu->mmu_idx * sizeof(t->cpu->tlbs[0]);
+	/* Segments without a base in 64-bit mode are all but FS and GS. */
+	return seg == X86_FS || seg == X86_GS;
+}
 
-	return jit_at_index(JIT_RBP, JIT_RAX, 0, (s32)(array + field));
+static struct jit_mem seg_base(unsigned seg)
+{
+	return jit_at(JIT_RBP, (s32)(offsetof(struct x86_cpu, seg_base) + seg * 8));
+}
+
+static s32 tlb_at(const struct x86_jit_tr *t, size_t array)
+{
+	return (s32)(offsetof(struct x86_cpu, tlbs) + t->cpu->mmu_idx * sizeof(t->cpu->tlbs[0]) + array);
+}
+
+/* The word of @array in the entry whose index is in RAX. */
+static struct jit_mem tlb_field(const struct x86_jit_tr *t, size_t array)
+{
+	return jit_at_index(JIT_RBP, JIT_RAX, 3, tlb_at(t, array));
+}
+
+static size_t tag_array(bool write)
+{
+	return write ? offsetof(struct x86_tlb, wtag) : offsetof(struct x86_tlb, rtag);
 }
 
 /* Branch away unless RCX is an offset at which @size bytes end in the page (@aligned: an aligned one). */
@@ -38,25 +69,89 @@ static void check_offset(struct x86_jit_tr *t, unsigned size, bool aligned)
 	jit_slow_jcc(t, JIT_NE);
 }
 
-/* @from: host register with the linear address, RCX or one that stays as it is. */
+/* Host faults from here to the end of the instruction re-execute it as the last slow path does. */
+static void begin_access(struct x86_jit_tr *t)
+{
+	if (t->nr_access == JIT_MAX_COLD) {
+		t->a.full = true;
+		t->nr_access--;
+	}
+	t->access[t->nr_access++] = (struct jit_access){ .begin = (u32)(t->a.p - t->start), .cold = (u16)(t->nr_cold - 1) };
+}
+
+/*
+ * RAX := index. @from: host register with the linear address, RCX or one that stays as it
+ * is. RCX becomes the offset.
+ */
 static void check(struct x86_jit_tr *t, unsigned from, unsigned size, bool write, bool aligned)
 {
 	struct jit_asm *a = &t->a;
 
-	jit_rorx(a, JIT_RAX, from, PAGE_SHIFT - 5, 4);
-	jit_alu_ri(a, JIT_AND, JIT_RAX, (X86_TLB_SIZE - 1) * 32, 4);
+	jit_rorx(a, JIT_RAX, from, PAGE_SHIFT, 4);
+	jit_op_rr(a, 0x0fb7, JIT_RAX, JIT_RAX, 4);		/* movzx eax, ax */
 	if (from != JIT_RCX)
 		jit_mov_rr(a, JIT_RCX, from);
-	jit_alu_rm(a, JIT_SUB, JIT_RCX, tlb_field(t, write ? offsetof(struct x86_tlbe, wtag) :
-						  offsetof(struct x86_tlbe, rtag)), 8);
+	jit_alu_rm(a, JIT_SUB, JIT_RCX, tlb_field(t, tag_array(write)), 8);
 	jit_alu_rm(a, JIT_ADD, JIT_RCX, JIT_FIELD(tlb_ctx_page), 8);
 	check_offset(t, size, aligned);
-	jit_alu_rm(a, JIT_ADD, JIT_RCX, tlb_field(t, offsetof(struct x86_tlbe, page)), 8);
-	if (t->nr_access == JIT_MAX_COLD) {
-		a->full = true;
-		t->nr_access--;
+	begin_access(t);
+}
+
+/* The offset in RCX becomes the host address, whatever the linear address was made of. */
+static void from_offset(struct x86_jit_tr *t, bool write)
+{
+	jit_alu_rm(&t->a, JIT_ADD, JIT_RCX, tlb_field(t, tag_array(write)), 8);
+	jit_alu_rm(&t->a, JIT_SUB, JIT_RCX, JIT_FIELD(tlb_ctx_page), 8);
+	jit_alu_rm(&t->a, JIT_ADD, JIT_RCX, tlb_field(t, offsetof(struct x86_tlb, addend)), 8);
+	t->at = jit_at(JIT_RCX, 0);
+}
+
+/* t->at := host address of @m. RAX has the index; only RCX changes. */
+static void locate(struct x86_jit_tr *t, const struct address *m, bool write)
+{
+	bool index = m->index != X86_REG_ZERO, base = m->base != X86_REG_ZERO;
+	int b = base && m->base < X86_NR_GPRS ? jit_home(m->base) : -1;
+	struct jit_asm *a = &t->a;
+
+	if (m->narrow || m->base == X86_REG_NEXT_RIP || (index && jit_home(m->index) < 0)) {
+		from_offset(t, write);
+		return;
 	}
-	t->access[t->nr_access++] = (struct jit_access){ .begin = (u32)(a->p - t->start), .cold = (u16)(t->nr_cold - 1) };
+	jit_load(a, JIT_RCX, tlb_field(t, offsetof(struct x86_tlb, addend)), 8);
+	if (has_base(m->seg))
+		jit_alu_rm(a, JIT_ADD, JIT_RCX, seg_base(m->seg), 8);
+	if (base && b < 0)
+		jit_alu_rm(a, JIT_ADD, JIT_RCX, jit_gpr(m->base), 8);
+	if (index) {
+		if (b >= 0)
+			jit_lea(a, JIT_RCX, jit_at_index(JIT_RCX, (unsigned)b, 0, 0), 8);
+		t->at = jit_at_index(JIT_RCX, (unsigned)jit_home(m->index), m->scale, m->disp);
+	} else if (b >= 0) {
+		t->at = jit_at_index((unsigned)b, JIT_RCX, 0, m->disp);
+	} else {
+		t->at = jit_at(JIT_RCX, m->disp);
+	}
+}
+
+/*
+ * An address that is known now, and with it the entry: only whether it is the right one is
+ * left to see. The two pages of an operand across a page end are the handler's.
+ */
+static void fixed(struct x86_jit_tr *t, u64 lin, unsigned size, bool write, bool aligned)
+{
+	struct jit_asm *a = &t->a;
+	s32 index = (s32)x86_tlb_index(lin) * 8;
+
+	jit_mov_imm(a, JIT_RCX, lin & PAGE_MASK);
+	jit_alu_rm(a, JIT_ADD, JIT_RCX, JIT_FIELD(tlb_ctx_page), 8);
+	jit_alu_rm(a, JIT_CMP, JIT_RCX, jit_at(JIT_RBP, tlb_at(t, tag_array(write)) + index), 8);
+	jit_slow_jcc(t, JIT_NE);
+	if (!x86_in_page(lin, size) || (aligned && lin & (size - 1)))
+		jit_slow_jmp(t);
+	begin_access(t);
+	jit_mov_imm(a, JIT_RCX, lin);
+	jit_alu_rm(a, JIT_ADD, JIT_RCX, jit_at(JIT_RBP, tlb_at(t, offsetof(struct x86_tlb, addend)) + index), 8);
+	t->at = jit_at(JIT_RCX, 0);
 }
 
 /* RCX := value of a base or index register; the two slots that are none included. */
@@ -110,57 +205,87 @@ void jit_ea(struct x86_jit_tr *t)
 	jit_lea(a, JIT_RCX, jit_at_index(b, x, op->scale, op->disp), size);
 }
 
-/* Segments without a base in 64-bit mode are all but FS and GS. */
-static void add_base(struct x86_jit_tr *t, unsigned seg)
-{
-	if (seg == X86_FS || seg == X86_GS)
-		jit_alu_rm(&t->a, JIT_ADD, JIT_RCX, jit_at(JIT_RBP, (s32)(offsetof(struct x86_cpu, seg_base) + seg * 8)), 8);
-}
-
 static void operand(struct x86_jit_tr *t, unsigned size, bool write, bool aligned)
 {
 	const struct x86_op *op = t->op;
+	struct address m = { op->seg, op->base, op->index, op->scale, op->asize != 8, op->disp };
 
 	jit_flags_lost(t);
-	if (op->index == X86_REG_ZERO && !op->disp && op->asize == 8 && op->base < X86_NR_GPRS &&
-	    jit_home(op->base) >= 0 && op->seg != X86_FS && op->seg != X86_GS) {
-		check(t, (unsigned)jit_home(op->base), size, write, aligned);
+	if (op->index == X86_REG_ZERO && op->base >= X86_NR_GPRS && op->asize == 8 && !has_base(op->seg)) {
+		fixed(t, (op->base == X86_REG_ZERO ? 0 : t->next_rip) + (u64)(s64)op->disp, size, write, aligned);
 		return;
 	}
-	jit_ea(t);
-	add_base(t, op->seg);
-	check(t, JIT_RCX, size, write, aligned);
+	if (op->index == X86_REG_ZERO && !op->disp && op->asize == 8 && op->base < X86_NR_GPRS &&
+	    jit_home(op->base) >= 0 && !has_base(op->seg)) {
+		check(t, (unsigned)jit_home(op->base), size, write, aligned);
+	} else {
+		jit_ea(t);
+		if (has_base(op->seg))
+			jit_alu_rm(&t->a, JIT_ADD, JIT_RCX, seg_base(op->seg), 8);
+		check(t, JIT_RCX, size, write, aligned);
+	}
+	locate(t, &m, write);
+}
+
+/* RCX := address of t->at. */
+static void in_rcx(struct x86_jit_tr *t)
+{
+	if (t->at.base != JIT_RCX || t->at.index != JIT_RSP || t->at.disp)
+		jit_lea(&t->a, JIT_RCX, t->at, 8);
+	t->at = jit_at(JIT_RCX, 0);
+}
+
+void jit_operand(struct x86_jit_tr *t, struct jit_insn *in, bool aligned)
+{
+	operand(t, t->op->msize, t->op->opnd & X86_OPND_WRITE, aligned);
+	jit_put_operand(t, in);
+}
+
+void jit_put_operand(const struct x86_jit_tr *t, struct jit_insn *in)
+{
+	if (t->at.index == JIT_RSP)
+		jit_mem_base(in, t->at.base, t->at.disp);
+	else
+		jit_mem_index(in, t->at.base, t->at.index, t->at.scale, t->at.disp);
 }
 
 void jit_mem(struct x86_jit_tr *t, unsigned size, bool write)
 {
 	operand(t, size, write, false);
-}
-
-void jit_mem_aligned(struct x86_jit_tr *t, unsigned size, bool write)
-{
-	operand(t, size, write, true);
+	in_rcx(t);
 }
 
 void jit_mem_ea(struct x86_jit_tr *t, unsigned size, bool write)
 {
-	add_base(t, t->op->seg);
+	if (has_base(t->op->seg))
+		jit_alu_rm(&t->a, JIT_ADD, JIT_RCX, seg_base(t->op->seg), 8);
 	check(t, JIT_RCX, size, write, false);
+	from_offset(t, write);
+}
+
+void jit_mem_base_disp(struct x86_jit_tr *t, unsigned seg, unsigned r, s32 disp, unsigned size, bool write)
+{
+	struct address m = { .seg = (u8)seg, .base = (u8)r, .index = X86_REG_ZERO, .disp = disp };
+
+	jit_flags_lost(t);
+	if (!disp && jit_home(r) >= 0 && !has_base(seg)) {
+		check(t, (unsigned)jit_home(r), size, write, false);
+	} else {
+		if (jit_home(r) >= 0) {
+			jit_lea(&t->a, JIT_RCX, jit_at((unsigned)jit_home(r), disp), 8);
+		} else {
+			load_part(t, r);
+			jit_lea(&t->a, JIT_RCX, jit_at(JIT_RCX, disp), 8);
+		}
+		if (has_base(seg))
+			jit_alu_rm(&t->a, JIT_ADD, JIT_RCX, seg_base(seg), 8);
+		check(t, JIT_RCX, size, write, false);
+	}
+	locate(t, &m, write);
 }
 
 void jit_mem_at(struct x86_jit_tr *t, unsigned seg, unsigned r, s32 disp, unsigned size, bool write)
 {
-	jit_flags_lost(t);
-	if (!disp && jit_home(r) >= 0 && seg != X86_FS && seg != X86_GS) {
-		check(t, (unsigned)jit_home(r), size, write, false);
-		return;
-	}
-	if (jit_home(r) >= 0) {
-		jit_lea(&t->a, JIT_RCX, jit_at((unsigned)jit_home(r), disp), 8);
-	} else {
-		load_part(t, r);
-		jit_lea(&t->a, JIT_RCX, jit_at(JIT_RCX, disp), 8);
-	}
-	add_base(t, seg);
-	check(t, JIT_RCX, size, write, false);
+	jit_mem_base_disp(t, seg, r, disp, size, write);
+	in_rcx(t);
 }

@@ -193,13 +193,6 @@ static bool is_selector(const struct x86_op *op, x86_select_fn *s)
 	return x86_insn_row(op->row)->select == s;
 }
 
-/* RCX := host address of the operand; misaligned ones go to the handler, which raises #GP. */
-static void operand(struct x86_jit_tr *t, struct jit_insn *in, bool aligned)
-{
-	(aligned ? jit_mem_aligned : jit_mem)(t, t->op->msize, t->op->opnd & X86_OPND_WRITE);
-	jit_mem_base(in, JIT_RCX, 0);
-}
-
 /* MOVD, PEXTRx: the general register in ModRM.rm is written. */
 static bool rm_written(const struct jit_insn *in)
 {
@@ -213,8 +206,9 @@ static void pure(struct x86_jit_tr *t, struct jit_insn *in, bool aligned)
 	int dst = -1;
 	unsigned host = JIT_RAX;
 
+	/* Misaligned ones go to the handler, which raises #GP. */
 	if (in->flags & JIT_I_MEM)
-		operand(t, in, aligned);
+		jit_operand(t, in, aligned);
 	if (op->flags_out)
 		jit_flags_dead(t);
 	if (op->opnd & X86_OPND_REG_GPR) {
@@ -267,7 +261,7 @@ static bool pcmpstr(struct x86_jit_tr *t, struct jit_insn *in, unsigned vec)
 		return false;
 	jit_vec_need(t, vec);
 	if (in->flags & JIT_I_MEM)
-		operand(t, in, false);
+		jit_operand(t, in, false);
 	jit_flags_dead(t);
 	if (lengths)
 		jit_mov_rr(&t->a, JIT_RAX, jit_use(t, X86_RAX, JIT_RAX));

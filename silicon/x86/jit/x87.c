@@ -200,10 +200,8 @@ static void pure(struct x86_jit_tr *t)
 	const struct x86_op *op = t->op;
 	struct jit_insn in = t->in;
 
-	if (in.flags & JIT_I_MEM) {
-		jit_mem(t, op->msize, op->opnd & X86_OPND_WRITE);
-		jit_mem_base(&in, JIT_RCX, 0);
-	}
+	if (in.flags & JIT_I_MEM)
+		jit_operand(t, &in, false);
 	if (op->flags_in || (op->flags_out && op->flags_out != X86_AF_ALL))
 		jit_flags_read(t);
 	else if (op->flags_out)

@@ -55,11 +55,6 @@ static inline unsigned x86_tlb_index(u64 lin)
 	return (lin >> PAGE_SHIFT) & (X86_TLB_SIZE - 1);
 }
 
-static inline struct x86_tlbe *x86_tlbe(struct x86_cpu *cpu, u64 lin)
-{
-	return &cpu->tlb[x86_tlb_index(lin)];
-}
-
 /* The tag of the page of @lin in the present context. */
 static inline u64 x86_tlb_tag(const struct x86_cpu *cpu, u64 lin)
 {
@@ -71,24 +66,34 @@ static inline bool x86_in_page(u64 lin, unsigned size)
 	return likely((lin & ~PAGE_MASK) + size <= PAGE_SIZE);
 }
 
-static inline void *x86_tlbe_host(const struct x86_tlbe *e, u64 lin)
+/* Where the memory of @lin is by the entry that its page has, if it has one. */
+static inline void *x86_tlb_host(const struct x86_tlb *t, u64 lin)
 {
-	return (void *)(e->page + (lin & ~PAGE_MASK));
+	return (void *)(lin + t->addend[x86_tlb_index(lin)]);
 }
 
-/* Host pointer for a read (write) of @size bytes if the TLB allows it at once, else NULL. */
+/* Host pointer for a read (write) of @size bytes if @t allows it at once, else NULL. */
+static inline void *x86_tlb_read(const struct x86_cpu *cpu, const struct x86_tlb *t, u64 lin, unsigned size)
+{
+	return likely(t->rtag[x86_tlb_index(lin)] == x86_tlb_tag(cpu, lin) && x86_in_page(lin, size)) ?
+	       x86_tlb_host(t, lin) : NULL;
+}
+
+static inline void *x86_tlb_write(const struct x86_cpu *cpu, const struct x86_tlb *t, u64 lin, unsigned size)
+{
+	return likely(t->wtag[x86_tlb_index(lin)] == x86_tlb_tag(cpu, lin) && x86_in_page(lin, size)) ?
+	       x86_tlb_host(t, lin) : NULL;
+}
+
+/* The same for the program's own accesses. */
 static inline void *x86_hit_read(struct x86_cpu *cpu, u64 lin, unsigned size)
 {
-	struct x86_tlbe *e = x86_tlbe(cpu, lin);
-
-	return likely(e->rtag == x86_tlb_tag(cpu, lin) && x86_in_page(lin, size)) ? x86_tlbe_host(e, lin) : NULL;
+	return x86_tlb_read(cpu, cpu->tlb, lin, size);
 }
 
 static inline void *x86_hit_write(struct x86_cpu *cpu, u64 lin, unsigned size)
 {
-	struct x86_tlbe *e = x86_tlbe(cpu, lin);
-
-	return likely(e->wtag == x86_tlb_tag(cpu, lin) && x86_in_page(lin, size)) ? x86_tlbe_host(e, lin) : NULL;
+	return x86_tlb_write(cpu, cpu->tlb, lin, size);
 }
 
 /*
@@ -201,19 +206,19 @@ void x86_store_cpl(struct x86_cpu *cpu, unsigned seg, u64 lin, u64 val, unsigned
 /* x86_sys_load() and x86_store_cpl() of 8 bytes, inline where the TLB allows it at once. */
 static inline u64 x86_sys_load64(struct x86_cpu *cpu, u64 lin)
 {
-	const struct x86_tlbe *e = &cpu->tlbs[X86_MMU_KERNEL][x86_tlb_index(lin)];
+	const x86_mem_u64 *p = x86_tlb_read(cpu, &cpu->tlbs[X86_MMU_KERNEL], lin, 8);
 
-	if (likely(e->rtag == x86_tlb_tag(cpu, lin) && x86_in_page(lin, 8)))
-		return __atomic_load_n((x86_mem_u64 *)x86_tlbe_host(e, lin), __ATOMIC_RELAXED);
+	if (likely(p))
+		return __atomic_load_n(p, __ATOMIC_RELAXED);
 	return x86_sys_load(cpu, lin, 8);
 }
 
 static inline void x86_store64_cpl(struct x86_cpu *cpu, unsigned seg, u64 lin, u64 val, unsigned cpl)
 {
-	struct x86_tlbe *e = &cpu->tlbs[cpl == 3 ? X86_MMU_USER : X86_MMU_KERNEL][x86_tlb_index(lin)];
+	x86_mem_u64 *p = x86_tlb_write(cpu, &cpu->tlbs[cpl == 3 ? X86_MMU_USER : X86_MMU_KERNEL], lin, 8);
 
-	if (likely(e->wtag == x86_tlb_tag(cpu, lin) && x86_in_page(lin, 8)))
-		__atomic_store_n((x86_mem_u64 *)x86_tlbe_host(e, lin), val, __ATOMIC_RELAXED);
+	if (likely(p))
+		__atomic_store_n(p, val, __ATOMIC_RELAXED);
 	else
 		x86_store_cpl(cpu, seg, lin, val, 8, cpl);
 }

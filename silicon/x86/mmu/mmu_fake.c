@@ -45,7 +45,7 @@ void fake_free(void)
 	if (!fake.cpu)
 		return;
 	x86_mmu_free(fake.cpu);
-	free(fake.cpu);
+	munmap(fake.cpu, sizeof(*fake.cpu));
 	fake.cpu = NULL;
 }
 
@@ -56,9 +56,8 @@ struct x86_cpu *fake_cpu(void)
 	fake_free();
 	memset(&fake, 0, sizeof(fake));
 	pool_used = 0;
-	cpu = aligned_alloc(64, round_up(sizeof(*cpu), 64));
-	BUG_ON(!cpu);
-	memset(cpu, 0, sizeof(*cpu));
+	cpu = mmap(NULL, sizeof(*cpu), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	BUG_ON(cpu == MAP_FAILED);
 	fake.cpu = cpu;
 	fake.code_page = ~0ull;
 	fake.ept_cap = BIT(0) | BIT(6) | BIT(7) | BIT(8) | BIT(14) | BIT(16) | BIT(17) | BIT(21) | BIT(22);
@@ -68,7 +67,7 @@ struct x86_cpu *fake_cpu(void)
 	cpu->mode = X86_MODE_PROT;
 	cpu->lin_mask = 0xffffffff;
 	cpu->feat[X86_FEAT_PDPE1GB / 32] |= 1u << (X86_FEAT_PDPE1GB % 32);
-	cpu->tlb = cpu->tlbs[X86_MMU_KERNEL];
+	cpu->tlb = &cpu->tlbs[X86_MMU_KERNEL];
 	BUG_ON(x86_mmu_new(cpu));
 	return cpu;
 }

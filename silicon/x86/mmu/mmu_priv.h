@@ -105,6 +105,7 @@ void x86_xlat_fetch(struct x86_cpu *cpu, u64 lin, struct x86_xlat *x);
 #define X86_CTX_WAYS 4
 #define X86_ITLB_SIZE 256
 #define X86_GPA_TLB_SIZE 512
+#define X86_WRITTEN 1024
 
 /* What a context id stands for. */
 struct x86_ctx_key {
@@ -124,7 +125,7 @@ struct x86_ctx_slot {
 struct x86_itlbe {
 	u64 tag;
 	u64 pa;			/* of the page */
-	u64 info;		/* as x86_tlbe.info */
+	u64 info;		/* as x86_tlb.info */
 };
 
 /* A guest-physical mapping. SDM "Information That May Be Cached" (EPT). */
@@ -143,6 +144,9 @@ struct x86_mmu {
 	unsigned next_ctx;
 	u64 next_group;
 	u64 large_2m[64], large_1g;	/* filters: regions that large pages are cached of */
+	/* Entries that got their write tag since all were dropped: idx << X86_TLB_BITS | index. */
+	unsigned nr_written;		/* more than X86_WRITTEN: and others */
+	u32 written[X86_WRITTEN];
 
 	u64 watch[4];			/* pages with an enabled data breakpoint */
 	unsigned nr_watch;

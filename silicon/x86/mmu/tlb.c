@@ -3,7 +3,7 @@
  * The TLB: contexts, fills, invalidation.
  *
  * A tag names a linear page and a context: (VPID, PCID, EP4TA, paging mode), by their
- * sum, see struct x86_tlbe.
+ * sum, see struct x86_tlb.
  * Invalidating a context means never using its id again, so the flushes of
  * whole address spaces cost nothing but the misses that follow; when the ids
  * run out every array is wiped. Contexts that differ only in their PCID share
@@ -24,12 +24,13 @@
 #include "silicon/x86/mmu/dry.h"
 #include "silicon/x86/mmu/mmu_priv.h"
 
-/* x86_tlbe.info: flags below the group id. */
+/* Info words of both TLBs: flags below the group id. */
 #define INFO_W BIT(0)		/* the translation permits writes (the tag may still be absent) */
 #define INFO_GLOBAL BIT(1)
 #define INFO_2M BIT(2)		/* fragment of a 2M or 4M page */
 #define INFO_1G BIT(3)
-#define INFO_CTX_SHIFT 8	/* 12 bits: struct x86_tlbe only */
+#define INFO_VALID BIT(4)
+#define INFO_CTX_SHIFT 8	/* 12 bits: struct x86_tlb only */
 #define INFO_GROUP_SHIFT 20
 
 #define TAG_NONE (~0ull)	/* of the fetch and guest-physical caches */
@@ -126,31 +127,42 @@ static struct x86_ctx_slot *find_slot(struct x86_mmu *m, const struct x86_ctx_ke
 	return victim;
 }
 
-/* A tag that matches nothing in entry @index: no context has the id X86_CTX_MAX. */
+/*
+ * A tag that matches nothing in entry @index, in whatever context. It is 0 where that is
+ * one, so that memory that was never used need not be touched: there is no context id that
+ * takes @index to 0.
+ */
 static u64 no_tag(unsigned index)
 {
-	return ((u64)index + X86_CTX_MAX) << PAGE_SHIFT;
+	return index && index <= X86_TLB_SIZE - X86_CTX_MAX ? 0 : ((u64)index + X86_CTX_MAX) << PAGE_SHIFT;
 }
 
-static void drop(struct x86_tlbe *array, unsigned index)
+static void drop(struct x86_tlb *t, unsigned index)
 {
-	struct x86_tlbe *e = &array[index];
-
-	e->rtag = e->wtag = no_tag(index);
-	e->info = (u64)X86_CTX_MAX << INFO_CTX_SHIFT;
+	t->rtag[index] = t->wtag[index] = no_tag(index);
+	t->info[index] = 0;
 }
 
-static unsigned ctx_of(const struct x86_tlbe *e)
+static unsigned ctx_of(const struct x86_tlb *t, unsigned index)
 {
-	return e->info >> INFO_CTX_SHIFT & 0xfff;
+	return t->info[index] >> INFO_CTX_SHIFT & 0xfff;
 }
 
-/* Does valid entry @e hold the page of @lin, in whatever context? @shift: compare from there up. */
-static bool holds(const struct x86_tlbe *e, u64 lin, unsigned shift)
+/* Does entry @index hold the page of @lin, in whatever context? @shift: compare from there up. */
+static bool holds(const struct x86_tlb *t, unsigned index, u64 lin, unsigned shift)
 {
-	unsigned ctx = ctx_of(e);
+	return t->info[index] && ((t->rtag[index] - ((u64)ctx_of(t, index) << PAGE_SHIFT)) ^ lin) >> shift == 0;
+}
 
-	return ctx != X86_CTX_MAX && ((e->rtag - ((u64)ctx << PAGE_SHIFT)) ^ lin) >> shift == 0;
+/* Remember that entry @index of TLB @idx has a write tag: x86_tlb_drop_writes() takes them back one by one. */
+static void allow_write(struct x86_cpu *cpu, unsigned idx, unsigned index)
+{
+	struct x86_mmu *m = cpu->mmu;
+
+	cpu->tlbs[idx].wtag[index] = cpu->tlbs[idx].rtag[index];
+	if (m->nr_written < X86_WRITTEN)
+		m->written[m->nr_written] = idx << X86_TLB_BITS | index;
+	m->nr_written++;
 }
 
 static void drop_itlb(struct x86_mmu *m)
@@ -167,7 +179,9 @@ static void wipe(struct x86_cpu *cpu)
 
 	for (unsigned idx = 0; idx < X86_NR_TLBS; idx++)
 		for (unsigned i = 0; i < X86_TLB_SIZE; i++)
-			drop(cpu->tlbs[idx], i);
+			if (cpu->tlbs[idx].info[i])
+				drop(&cpu->tlbs[idx], i);
+	m->nr_written = 0;
 	drop_itlb(m);
 	for (unsigned i = 0; i < X86_CTX_SLOTS; i++)
 		m->slots[i].ctx = X86_CTX_MAX;
@@ -247,55 +261,62 @@ static u64 fill_info(struct x86_cpu *cpu, u64 lin, const struct x86_walk *w)
 static void fill(struct x86_cpu *cpu, u64 lin, unsigned idx, const struct x86_walk *w)
 {
 	unsigned index = x86_tlb_index(lin);
-	struct x86_tlbe *e = &cpu->tlbs[idx][index];
+	struct x86_tlb *t = &cpu->tlbs[idx];
 	u64 pa = w->pa & PAGE_MASK;
 
 	if (cpu->bus || w->apic || watched(cpu->mmu, lin))
 		return;
-	e->rtag = x86_tlb_tag(cpu, lin);
-	e->page = pa;
-	e->info = fill_info(cpu, lin, w) | (w->writable ? INFO_W : 0) | (u64)cpu->tlb_ctx << INFO_CTX_SHIFT;
-	e->wtag = w->writable && x86_codepage_may_write(pa) ? e->rtag : no_tag(index);
+	t->rtag[index] = x86_tlb_tag(cpu, lin);
+	t->wtag[index] = no_tag(index);
+	t->addend[index] = pa - (lin & PAGE_MASK);
+	t->info[index] = fill_info(cpu, lin, w) | (w->writable ? INFO_W : 0) | (u64)cpu->tlb_ctx << INFO_CTX_SHIFT |
+			 INFO_VALID;
+	if (w->writable && x86_codepage_may_write(pa))
+		allow_write(cpu, idx, index);
 }
 
 /*
  * Is the translation here although the inline compare failed? Write tags go
  * when code gets decoded, and global pages belong to every PCID.
  */
-static bool revive(struct x86_cpu *cpu, struct x86_tlbe *e, u64 lin, unsigned acc)
+static bool revive(struct x86_cpu *cpu, u64 lin, unsigned acc, unsigned idx)
 {
+	struct x86_tlb *t = &cpu->tlbs[idx];
+	unsigned i = x86_tlb_index(lin);
 	u64 tag = x86_tlb_tag(cpu, lin);
 	const struct x86_ctx_slot *s = &cpu->mmu->slots[cpu->mmu->cur];
 
-	if (e->rtag != tag) {
-		if (!holds(e, lin, PAGE_SHIFT) || !(e->info & INFO_GLOBAL) ||
-		    e->info >> INFO_GROUP_SHIFT != s->group)
+	if (!t->info[i])
+		return false;
+	if (t->rtag[i] != tag) {
+		if (!holds(t, i, lin, PAGE_SHIFT) || !(t->info[i] & INFO_GLOBAL) ||
+		    t->info[i] >> INFO_GROUP_SHIFT != s->group)
 			return false;
-		e->rtag = tag;
-		e->wtag = no_tag(x86_tlb_index(lin));
-		e->info = (e->info & ~(0xfffull << INFO_CTX_SHIFT)) | (u64)cpu->tlb_ctx << INFO_CTX_SHIFT;
+		t->rtag[i] = tag;
+		t->wtag[i] = no_tag(i);
+		t->info[i] = (t->info[i] & ~(0xfffull << INFO_CTX_SHIFT)) | (u64)cpu->tlb_ctx << INFO_CTX_SHIFT;
 	}
-	if (e->wtag != tag && (e->info & INFO_W) && x86_codepage_may_write(e->page))
-		e->wtag = tag;
-	return !(acc & X86_ACC_W) || (e->info & INFO_W);
+	if (t->wtag[i] != tag && (t->info[i] & INFO_W) && x86_codepage_may_write((u64)x86_tlb_host(t, lin & PAGE_MASK)))
+		allow_write(cpu, idx, i);
+	return !(acc & X86_ACC_W) || (t->info[i] & INFO_W);
 }
 
 void x86_xlat(struct x86_cpu *cpu, u64 lin, unsigned acc, unsigned idx, struct x86_xlat *x)
 {
-	struct x86_tlbe *e = &cpu->tlbs[idx][x86_tlb_index(lin)];
+	struct x86_tlb *t = &cpu->tlbs[idx];
 	struct x86_walk w;
 	u32 err;
 
-	if (revive(cpu, e, lin, acc)) {
-		x->pa = (u64)x86_tlbe_host(e, lin);
+	if (revive(cpu, lin, acc, idx)) {
+		x->pa = (u64)x86_tlb_host(t, lin);
 		x->apic = false;
 		return;
 	}
 	err = x86_walk(cpu, lin, acc, idx, 0, &w);
 	if (err) {
 		/* SDM "Operations that Invalidate TLBs": a page fault drops the entry it met. */
-		if (holds(e, lin, PAGE_SHIFT))
-			drop(cpu->tlbs[idx], x86_tlb_index(lin));
+		if (holds(t, x86_tlb_index(lin), lin, PAGE_SHIFT))
+			drop(t, x86_tlb_index(lin));
 		x86_page_fault(cpu, lin, err & ~PF_RAISE);
 	}
 	if (!cpu->bus && x86_no_memory(w.pa))
@@ -427,10 +448,24 @@ void x86_tlb_flush_ept(struct x86_cpu *cpu, u64 eptp)
 
 /* ---- Invalidation of pages ---- */
 
+/* Fragments of a large page around @lin: neighbours, but for those of 1 GiB, which fill the array. */
+static void drop_fragments(struct x86_tlb *t, u64 lin, bool large_1g)
+{
+	unsigned first = large_1g ? 0 : x86_tlb_index(lin & ~BITS(21, 0));
+	unsigned n = large_1g ? X86_TLB_SIZE : 1u << (22 - PAGE_SHIFT);
+
+	for (unsigned i = first; i < first + n; i++) {
+		/* 4M pages: two of 2M, both go. */
+		if (((t->info[i] & INFO_2M) && holds(t, i, lin, 22)) ||
+		    ((t->info[i] & INFO_1G) && holds(t, i, lin, 30)))
+			drop(t, i);
+	}
+}
+
 /*
  * Drop @lin in every context: more than any of the operations asks for, and
  * its entry can only be in one place of each array. Fragments of a large page
- * are found by a scan, made only if the filters say that there may be some.
+ * are looked for only if the filters say that there may be some.
  */
 static void flush_page(struct x86_cpu *cpu, u64 lin)
 {
@@ -441,18 +476,12 @@ static void flush_page(struct x86_cpu *cpu, u64 lin)
 		     (m->large_2m[lin >> 27 & 63] & BIT((lin >> 21 ^ 1) & 63));
 
 	for (unsigned idx = 0; idx < X86_NR_MMU_IDX; idx++) {
-		struct x86_tlbe *t = cpu->tlbs[idx];
+		struct x86_tlb *t = &cpu->tlbs[idx];
 
-		if (holds(&t[index], lin, PAGE_SHIFT))
+		if (holds(t, index, lin, PAGE_SHIFT))
 			drop(t, index);
-		if (!large)
-			continue;
-		for (unsigned i = 0; i < X86_TLB_SIZE; i++) {
-			/* 4M pages: two of 2M, both go. */
-			if (((t[i].info & INFO_2M) && holds(&t[i], lin, 22)) ||
-			    ((t[i].info & INFO_1G) && holds(&t[i], lin, 30)))
-				drop(t, i);
-		}
+		if (large)
+			drop_fragments(t, lin, large_1g);
 	}
 	if (large) {
 		drop_itlb(m);
@@ -513,9 +542,21 @@ void x86_tlb_watch_update(struct x86_cpu *cpu)
 
 void x86_tlb_drop_writes(struct x86_cpu *cpu)
 {
-	for (unsigned idx = 0; idx < X86_NR_MMU_IDX; idx++)
-		for (unsigned i = 0; i < X86_TLB_SIZE; i++)
-			cpu->tlbs[idx][i].wtag = no_tag(i);
+	struct x86_mmu *m = cpu->mmu;
+
+	if (m->nr_written > X86_WRITTEN) {
+		for (unsigned idx = 0; idx < X86_NR_MMU_IDX; idx++)
+			for (unsigned i = 0; i < X86_TLB_SIZE; i++)
+				if (cpu->tlbs[idx].info[i])
+					cpu->tlbs[idx].wtag[i] = no_tag(i);
+	} else {
+		for (unsigned n = 0; n < m->nr_written; n++) {
+			unsigned i = m->written[n] % X86_TLB_SIZE;
+
+			cpu->tlbs[m->written[n] >> X86_TLB_BITS].wtag[i] = no_tag(i);
+		}
+	}
+	m->nr_written = 0;
 }
 
 /* ---- Life ---- */
@@ -530,6 +571,11 @@ int x86_mmu_new(struct x86_cpu *cpu)
 	m->next_group = 1;
 	for (unsigned i = 0; i < X86_GPA_TLB_SIZE; i++)
 		m->gpa_tlb[i].tag = TAG_NONE;
+	/* The TLBs are zeroed memory. */
+	for (unsigned idx = 0; idx < X86_NR_TLBS; idx++)
+		for (unsigned i = 0; i < X86_TLB_SIZE; i++)
+			if (no_tag(i))
+				drop(&cpu->tlbs[idx], i);
 	wipe(cpu);
 	x86_tlb_switch(cpu);
 	return 0;

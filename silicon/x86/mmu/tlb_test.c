@@ -54,7 +54,7 @@ static void use(unsigned idx, unsigned cpl)
 {
 	cpu->mmu_idx = (u8)idx;
 	cpu->cpl = (u8)cpl;
-	cpu->tlb = cpu->tlbs[idx];
+	cpu->tlb = &cpu->tlbs[idx];
 }
 
 static void set_pcid(u16 pcid)
@@ -536,6 +536,40 @@ static void test_code_pages(void **state)
 	assert_int_equal(fake.code_stores, 3);
 }
 
+/* More write tags than are remembered one by one: all go nevertheless. */
+static void test_many_writes(void **state)
+{
+	setup();
+	for (unsigned i = 0; i < 2 * X86_WRITTEN; i++) {
+		x86_tlb_flush_page(cpu, BASE + i % NPAGES * PAGE_SIZE);
+		store(BASE + i % NPAGES * PAGE_SIZE, i);
+	}
+	assert_non_null(x86_hit_write(cpu, BASE, 8));
+	x86_tlb_drop_writes(cpu);
+	for (unsigned i = 0; i < NPAGES; i++) {
+		assert_null(x86_hit_write(cpu, BASE + i * PAGE_SIZE, 8));
+		assert_non_null(x86_hit_read(cpu, BASE + i * PAGE_SIZE, 8));
+	}
+}
+
+/* Entries that were never filled hit nowhere, non-canonical addresses included, in any context. */
+static void test_empty(void **state)
+{
+	static const u64 upper[] = { 0, 1, 0xffffff, 0xfffff, 0x8000000, 0xfffffffff };
+
+	setup();
+	for (unsigned ctx = 0; ctx < X86_CTX_MAX; ctx++) {
+		cpu->tlb_ctx_page = (u64)ctx << PAGE_SHIFT;
+		for (unsigned i = 0; i < ARRAY_SIZE(upper); i++) {
+			u64 near = upper[i] << 28 | ((0u - ctx) & 0xffff) << PAGE_SHIFT;
+
+			assert_null(x86_hit_read(cpu, near, 1));
+			assert_null(x86_hit_write(cpu, near, 1));
+			assert_null(x86_hit_read(cpu, -cpu->tlb_ctx_page, 1));
+		}
+	}
+}
+
 static void test_rmw(void **state)
 {
 	static const unsigned sizes[] = { 1, 2, 4, 8 };
@@ -720,7 +754,8 @@ int main(void)
 		cmocka_unit_test(test_modes), cmocka_unit_test(test_large), cmocka_unit_test(test_fetch),
 		cmocka_unit_test(test_crossing), cmocka_unit_test(test_canonical), cmocka_unit_test(test_segments),
 		cmocka_unit_test(test_alignment), cmocka_unit_test(test_implicit), cmocka_unit_test(test_watch),
-		cmocka_unit_test(test_code_pages), cmocka_unit_test(test_rmw), cmocka_unit_test(test_bus),
+		cmocka_unit_test(test_code_pages), cmocka_unit_test(test_many_writes),
+		cmocka_unit_test(test_empty), cmocka_unit_test(test_rmw), cmocka_unit_test(test_bus),
 		cmocka_unit_test(test_host_faults),
 	};
 

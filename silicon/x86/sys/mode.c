@@ -68,5 +68,5 @@ void mode_update_ac(struct x86_cpu *cpu)
 			       X86_MMU_USER_ALIGN : X86_MMU_USER;
 	else
 		cpu->mmu_idx = cpu->rflags & RFLAGS_AC ? X86_MMU_KERNEL_AC : X86_MMU_KERNEL;
-	cpu->tlb = cpu->tlbs[cpu->mmu_idx];
+	cpu->tlb = &cpu->tlbs[cpu->mmu_idx];
 }
