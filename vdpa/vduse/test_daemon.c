@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <linux/virtio_blk.h>
 #include <linux/virtio_config.h>
+#include <linux/virtio_net.h>
 #include <linux/virtio_ring.h>
 #include <poll.h>
 #include <stdio.h>
@@ -18,8 +19,10 @@
 #include "base/log.h"
 #include "vdpa/vdpa.h"
 
+#define NET_FRAME 65600
+
 #define FEATURES \
-	(BIT(VIRTIO_BLK_F_SEG_MAX) | BIT(VIRTIO_BLK_F_BLK_SIZE) | BIT(VIRTIO_BLK_F_FLUSH) | \
+	(BIT(VIRTIO_BLK_F_SIZE_MAX) | BIT(VIRTIO_BLK_F_SEG_MAX) | BIT(VIRTIO_BLK_F_BLK_SIZE) | BIT(VIRTIO_BLK_F_FLUSH) | \
 	 BIT(VIRTIO_BLK_F_MQ) | BIT(VIRTIO_BLK_F_DISCARD) | BIT(VIRTIO_BLK_F_WRITE_ZEROES) | \
 	 BIT(VIRTIO_RING_F_INDIRECT_DESC) | BIT(VIRTIO_RING_F_EVENT_IDX) | BIT(VIRTIO_F_VERSION_1) | \
 	 BIT(VIRTIO_F_ACCESS_PLATFORM))
@@ -60,6 +63,33 @@ void td_create(struct test_daemon *t, const char *name, unsigned queues, u16 dep
 	t->sock = -1;
 	ret = vduse_control_ioctl(&t->ctl, VDUSE_CREATE_DEV, &arg, sizeof(arg));
 	BUG_ON(ret || !t->disk);
+}
+
+void td_create_net(struct test_daemon *t, const char *name, unsigned pairs, u16 depth, u64 features,
+		   const struct virtio_net_config *config)
+{
+	struct {
+		struct vduse_dev_config c;
+		struct virtio_net_config n;
+	} arg = {
+		.c = {.device_id = 1, .vq_num = 2 * pairs, .vq_align = 4096, .config_size = sizeof(*config),
+		      .features = features | BIT(VIRTIO_RING_F_INDIRECT_DESC) | BIT(VIRTIO_RING_F_EVENT_IDX) |
+				  BIT(VIRTIO_F_VERSION_1) | BIT(VIRTIO_F_ACCESS_PLATFORM)},
+		.n = *config,
+	};
+
+	memset(t, 0, sizeof(*t));
+	snprintf(t->name, sizeof(t->name), "%s", name);
+	snprintf(arg.c.name, sizeof(arg.c.name), "%s", name);
+	t->queues = 2 * pairs;
+	t->depth = depth;
+	t->net = true;
+	t->disk = calloc(1, NET_FRAME);
+	atomic_store(&t->lie_buffers, -1);
+	atomic_store(&t->lie_frame, -1);
+	pthread_mutex_init(&t->disk_lock, NULL);
+	t->sock = -1;
+	BUG_ON(!t->disk || vduse_control_ioctl(&t->ctl, VDUSE_CREATE_DEV, &arg, sizeof(arg)));
 }
 
 void td_peek(struct test_daemon *t, u64 off, void *buf, size_t len)
@@ -260,46 +290,122 @@ static void finish(struct test_daemon *t, struct td_queue *q, u32 id, u32 len)
 	st16(q->used_ring + 2, q->used);
 }
 
+/* The next chain that the driver offers: its head and length, or -1. */
+static int fetch(struct test_daemon *t, struct td_queue *q, struct vring_desc chain[128], unsigned *len)
+{
+	struct vring_desc *table = (void *)q->desc;
+	u16 head, avail;
+
+	for (;;) {
+		avail = ld16(q->avail + 2);
+		if (avail != q->last_avail)
+			break;
+		/* Ask to be kicked for the next one, then look again. */
+		st16(q->used_ring + 4 + 8 * q->num, avail);
+		atomic_thread_fence(memory_order_seq_cst);
+		if (ld16(q->avail + 2) == q->last_avail)
+			return -1;
+	}
+	head = ld16(q->avail + 4 + 2 * (q->last_avail % q->num));
+	q->last_avail++;
+	if (head >= q->num)
+		return -1;
+	*len = 0;
+	chain[0] = table[head];
+	if (chain[0].flags & VRING_DESC_F_INDIRECT) {
+		table = (void *)translate(t, chain[0].addr, chain[0].len);
+		if (!table)
+			return -1;
+		chain[0] = table[0];
+	}
+	while ((chain[(*len)++].flags & VRING_DESC_F_NEXT) && *len < 128)
+		chain[*len] = table[chain[*len - 1].next];
+	return head;
+}
+
+static void interrupt(struct test_daemon *t, u32 n)
+{
+	(void)td_ioctl(t, VDUSE_VQ_INJECT_IRQ, &n, sizeof(n));
+}
+
+/* @frame with its header back to the driver, over as many buffers as it takes. */
+static void receive(struct test_daemon *t, u32 n, u8 *frame, u32 len)
+{
+	u16 offset = offsetof(struct virtio_net_hdr_v1, num_buffers), buffers = 0;
+	int lie_buffers = atomic_load(&t->lie_buffers), lie_frame = atomic_load(&t->lie_frame);
+	struct td_queue *q = &t->q[n];
+	u8 *header = NULL;
+	u32 at = 0;
+
+	while (at < len) {
+		struct vring_desc chain[128];
+		unsigned nr;
+		int head = fetch(t, q, chain, &nr);
+		u32 part = head < 0 ? 0 : min(chain[0].len, len - at);
+		u8 *p = head < 0 ? NULL : translate(t, chain[0].addr, chain[0].len);
+
+		if (!p)
+			return;	/* half a frame, if it had begun: as of a daemon that is stopped */
+		memcpy(p, frame + at, part);
+		header = header ? header : p;
+		at += part;
+		buffers++;
+		if (!atomic_load(&t->mergeable))
+			at = len;
+		if (at == len)
+			st16(header + offset, lie_buffers < 0 ? buffers : (u16)lie_buffers);
+		/* The index is behind all of them; the driver may see single ones all the same. */
+		finish(t, q, (u32)head, lie_frame < 0 ? part : (u32)lie_frame);
+	}
+	interrupt(t, n);
+}
+
+static void serve_net(struct test_daemon *t, u32 n)
+{
+	struct td_queue *q = &t->q[n];
+	struct vring_desc chain[128];
+	unsigned nr;
+	int head;
+
+	if (!(n & 1))
+		return;		/* buffers to receive into */
+	while ((head = fetch(t, q, chain, &nr)) >= 0) {
+		u32 len = 0;
+
+		for (unsigned i = 0; i < nr; i++) {
+			u8 *p = translate(t, chain[i].addr, chain[i].len);
+
+			if (!p || len + chain[i].len > NET_FRAME)
+				return;
+			memcpy(t->disk + len, p, chain[i].len);
+			len += chain[i].len;
+		}
+		used_put(q, (u32)head, 0);
+		st16(q->used_ring + 2, q->used);
+		interrupt(t, n);
+		if (t->q[n - 1].on)
+			receive(t, n - 1, t->disk, len);
+	}
+}
+
 static void serve(struct test_daemon *t, u32 n)
 {
 	struct td_queue *q = &t->q[n];
+	struct vring_desc chain[128];
 	bool any = false;
+	unsigned len;
+	u32 written;
+	int head;
 
-	for (;;) {
-		struct vring_desc chain[128], *table = (void *)q->desc;
-		u16 head, avail = ld16(q->avail + 2);
-		unsigned len = 0;
-		u32 written;
-
-		if (avail == q->last_avail) {
-			/* Ask to be kicked for the next one, then look again. */
-			st16(q->used_ring + 4 + 8 * q->num, avail);
-			atomic_thread_fence(memory_order_seq_cst);
-			if (ld16(q->avail + 2) == q->last_avail)
-				break;
-			continue;
-		}
-		head = ld16(q->avail + 4 + 2 * (q->last_avail % q->num));
-		q->last_avail++;
-		if (head >= q->num)
-			return;
-		chain[0] = table[head];
-		if (chain[0].flags & VRING_DESC_F_INDIRECT) {
-			table = (void *)translate(t, chain[0].addr, chain[0].len);
-			if (!table)
-				return;
-			chain[0] = table[0];
-		}
-		while ((chain[len++].flags & VRING_DESC_F_NEXT) && len < ARRAY_SIZE(chain))
-			chain[len] = table[chain[len - 1].next];
+	while ((head = fetch(t, q, chain, &len)) >= 0) {
 		pthread_mutex_lock(&t->disk_lock);
 		written = execute(t, chain, len);
 		pthread_mutex_unlock(&t->disk_lock);
-		finish(t, q, head, written);
+		finish(t, q, (u32)head, written);
 		any = true;
 	}
 	if (any)
-		(void)td_ioctl(t, VDUSE_VQ_INJECT_IRQ, &n, sizeof(n));
+		interrupt(t, n);
 }
 
 static void message(struct test_daemon *t)
@@ -368,7 +474,10 @@ static void *daemon_thread(void *arg)
 				continue;
 			if (read(t->q[i].kick, &n, sizeof(n)) == sizeof(n))
 				atomic_fetch_add(&t->kicks, 1);
-			serve(t, i);
+			if (t->net)
+				serve_net(t, i);
+			else
+				serve(t, i);
 		}
 	}
 }

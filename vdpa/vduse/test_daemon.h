@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A VDUSE daemon in a thread of a test: a block device on plain memory, and on
- * demand one that lies. It uses VDUSE as a daemon does: messages on its socket,
+ * A VDUSE daemon in a thread of a test: a block device on plain memory, or a
+ * network device that returns every frame, and on demand one that lies. It uses VDUSE as a daemon does: messages on its socket,
  * ioctls, regions mapped from descriptors.
  */
 #ifndef VDPA_VDUSE_TEST_DAEMON_H
@@ -46,11 +46,15 @@ struct test_daemon {
 	u64 size;
 	unsigned queues;
 	u16 depth;
+	bool net;
+	_Atomic bool mergeable;		/* the driver knows of several buffers a frame */
 	/* Behaviour; set any time. */
 	_Atomic bool mute;		/* reads no message */
 	_Atomic bool refuse_driver_ok;
 	_Atomic bool hold;		/* takes no request */
 	_Atomic int lie;		/* enum td_lie */
+	_Atomic int lie_buffers;	/* net: number of buffers that a frame is said to have; -1 the truth */
+	_Atomic int lie_frame;		/* net: bytes that a buffer is said to have; -1 the truth */
 	/* Counted. */
 	_Atomic unsigned updates, kicks, status_msgs;
 	_Atomic unsigned turns;		/* of its loop */
@@ -62,6 +66,10 @@ struct test_daemon {
 
 /* Create the device and set its queues up, without attaching it. @size of the disk in bytes. */
 void td_create(struct test_daemon *t, const char *name, unsigned queues, u16 depth, u64 size, u64 less_features);
+/* The same of a network device: pairs of queues, @features beside the ring's, its configuration. */
+struct virtio_net_config;
+void td_create_net(struct test_daemon *t, const char *name, unsigned pairs, u16 depth, u64 features,
+		   const struct virtio_net_config *c);
 /* Open it and serve in a thread. A second start after td_kill() continues where the rings stand. */
 void td_start(struct test_daemon *t);
 /* From now on it reads no message: those that come are the caller's to read. Until mute is reset. */

@@ -71,7 +71,15 @@ static u32 sane_block_size(u32 n)
 	return n >= SECTOR && n <= PAGE_SIZE * 16 && !(n & (n - 1)) ? n : SECTOR;
 }
 
-/* Read what the driver uses of the configuration; each value may be a lie, and is bounded here. */
+static u64 size_of(u64 capacity)
+{
+	return capacity > UINT64_MAX / SECTOR ? 0 : capacity * SECTOR;
+}
+
+/*
+ * Read what the driver uses of the configuration, once: each value may be a lie, and is bounded here; what a
+ * daemon makes of it later must not part the limits from what was allocated by them.
+ */
 static int read_config(struct vblk *b, struct vblk_info *i)
 {
 	struct virtio_blk_config c = { 0 };
@@ -81,7 +89,7 @@ static int read_config(struct vblk *b, struct vblk_info *i)
 
 	if (ret)
 		return ret;
-	i->size = c.capacity > UINT64_MAX / SECTOR ? 0 : c.capacity * SECTOR;
+	i->size = size_of(c.capacity);
 	i->block_size = vdev_has(v, VIRTIO_BLK_F_BLK_SIZE) ? sane_block_size(c.blk_size) : SECTOR;
 	i->queues = vdev_has(v, VIRTIO_BLK_F_MQ) ? max(c.num_queues, (u16)1) : 1;
 	i->readonly = vdev_has(v, VIRTIO_BLK_F_RO);
@@ -197,17 +205,17 @@ int vblk_config_fd(const struct vblk *b)
 
 int vblk_update(struct vblk *b)
 {
-	struct vblk_info i = { 0 };
-	u64 events;
+	u64 events, capacity, size;
 	int ret;
 
 	if (read(b->v->config_fd, &events, sizeof(events)) < 0 && errno != EAGAIN)
 		return -errno;
 	pthread_mutex_lock(&b->lock);
-	ret = read_config(b, &i);
+	ret = vdev_config(b->v, offsetof(struct virtio_blk_config, capacity), &capacity, sizeof(capacity));
 	if (!ret) {
-		ret = i.size != b->info.size;
-		b->info.size = i.size;
+		size = size_of(capacity);
+		ret = size != b->info.size;
+		b->info.size = size;
 	}
 	pthread_mutex_unlock(&b->lock);
 	return ret;

@@ -420,6 +420,84 @@ static void lies(void **state)
 	}
 }
 
+static _Atomic bool rewrite;
+
+/* All of the configuration space, to anything, with an interrupt each time. */
+static void *rewrite_config(void *arg)
+{
+	union { struct virtio_blk_config c; u8 bytes[sizeof(struct virtio_blk_config)]; } now;
+	struct { struct vduse_config_data d; u8 bytes[sizeof(now)]; } a = {.d = {.length = sizeof(a.bytes)}};
+	u64 seed = 20261120;
+
+	while (atomic_load(&rewrite)) {
+		pattern(now.bytes, sizeof(now), seed++);
+		/* Most look right, or nearly so. */
+		if (seed % 4)
+			memcpy(&now, arg, sizeof(now));
+		if (seed % 4 == 1)
+			now.c.size_max = now.c.seg_max = now.c.max_discard_sectors = 1;
+		memcpy(a.bytes, &now, sizeof(now));
+		(void)td_ioctl(&td, VDUSE_DEV_SET_CONFIG, &a, sizeof(a.d) + sizeof(a.bytes));
+		(void)td_ioctl(&td, VDUSE_DEV_INJECT_CONFIG_IRQ, NULL, 0);
+	}
+	memcpy(a.bytes, arg, sizeof(a.bytes));
+	(void)td_ioctl(&td, VDUSE_DEV_SET_CONFIG, &a, sizeof(a.d) + sizeof(a.bytes));
+	return NULL;
+}
+
+static void changing_config(void **state)
+{
+	static struct virtio_blk_config good;
+	struct vdpa_device *d;
+	static u8 buf[64 << 10];
+	struct vblk_info i;
+	unsigned opened = 0;
+	pthread_t thread;
+	char err[256];
+
+	up(4, 16, 0, &(struct vblk_cfg){ 0 });
+	d = vdpa_find("disk");
+	vdpa_get_config(d, 0, &good, sizeof(good));
+	vdpa_put(d);
+	atomic_store(&rewrite, true);
+	pthread_create(&thread, NULL, rewrite_config, &good);
+	for (unsigned n = 0; n < 100 || opened < 5; n++) {
+		int ret;
+
+		if (n % 10 == 0 || !blk) {
+			/* The other thread wants the processor too. */
+			usleep(200);
+			assert_true(n < 100000);
+			if (blk)
+				vblk_close(blk);
+			blk = vblk_open(vdpa_session_local(), "disk", &(struct vblk_cfg){ 0 }, err);
+			opened += blk != NULL;
+		}
+		if (!blk)
+			continue;
+		ret = vblk_update(blk);
+		assert_true(ret == 0 || ret == 1 || ret == -EAGAIN);
+		vblk_info(blk, &i);
+		assert_true(i.queues >= 1 && i.queues <= 4 && i.max_request >= 512);
+		/* What the device has, what it says it has, and what no disk has. */
+		(void)vblk_io(blk, (u16)(n % i.queues), VBLK_READ, buf, 0, sizeof(buf), 0);
+		(void)vblk_io(blk, 0, VBLK_WRITE, buf, i.size > sizeof(buf) ? i.size - sizeof(buf) : 0, sizeof(buf), 0);
+		(void)vblk_io(blk, 0, VBLK_DISCARD, NULL, 0, min(i.size, (u64)DISK), 0);
+	}
+	atomic_store(&rewrite, false);
+	pthread_join(thread, NULL);
+	assert_true(opened > 0);
+	if (blk)
+		vblk_close(blk);
+	blk = vblk_open(vdpa_session_local(), "disk", &(struct vblk_cfg){ 0 }, err);
+	assert_non_null(blk);
+	vblk_info(blk, &i);
+	assert_int_equal(i.size, DISK);
+	pattern(buf, sizeof(buf), 7);
+	assert_int_equal(vblk_io(blk, 3, VBLK_WRITE, buf, 0, sizeof(buf), 0), 0);
+	down();
+}
+
 /* ---- G.A 20 ---- */
 
 static void resize(void **state)
@@ -493,6 +571,7 @@ int main(void)
 		{ "abandoned", abandoned, NULL, NULL, NULL },
 		{ "G.A 13: refusals at bring-up", refused, NULL, NULL, NULL },
 		{ "G.A 15: lies", lies, NULL, NULL, NULL },
+		{ "G.A 15: configuration rewritten while it is read", changing_config, NULL, NULL, NULL },
 		{ "G.A 20: resize", resize, NULL, NULL, NULL },
 	};
 

@@ -4,6 +4,8 @@
 
 #include <errno.h>
 #include <linux/virtio_config.h>
+#include <linux/virtio_ids.h>
+#include <linux/virtio_net.h>
 #include <linux/virtio_ring.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +21,16 @@
 #define RING_FEATURES \
 	(BIT(VIRTIO_F_VERSION_1) | BIT(VIRTIO_F_ACCESS_PLATFORM) | BIT(VIRTIO_RING_F_INDIRECT_DESC) | \
 	 BIT(VIRTIO_RING_F_EVENT_IDX))
+
+/* Features that stand on another one, in Linux' words: VIRTIO 1.1 "Feature bit requirements". */
+static const struct { u32 id; u8 feature, needs; } requirements[] = {
+	{ VIRTIO_ID_NET, VIRTIO_NET_F_CTRL_RX, VIRTIO_NET_F_CTRL_VQ },
+	{ VIRTIO_ID_NET, VIRTIO_NET_F_CTRL_RX_EXTRA, VIRTIO_NET_F_CTRL_VQ },
+	{ VIRTIO_ID_NET, VIRTIO_NET_F_CTRL_VLAN, VIRTIO_NET_F_CTRL_VQ },
+	{ VIRTIO_ID_NET, VIRTIO_NET_F_GUEST_ANNOUNCE, VIRTIO_NET_F_CTRL_VQ },
+	{ VIRTIO_ID_NET, VIRTIO_NET_F_MQ, VIRTIO_NET_F_CTRL_VQ },
+	{ VIRTIO_ID_NET, VIRTIO_NET_F_CTRL_MAC_ADDR, VIRTIO_NET_F_CTRL_VQ },
+};
 
 static int call(struct vdev *v, enum vdpa_virtio_op op, u32 vq, u64 a, int fd, u64 *out)
 {
@@ -103,6 +115,9 @@ static int negotiate(struct vdev *v, u64 features, u64 without)
 	if (ret)
 		return ret;
 	v->features = offered & (features | RING_FEATURES) & ~without;
+	for (unsigned i = 0; i < ARRAY_SIZE(requirements); i++)
+		if (requirements[i].id == v->device_id && !vdev_has(v, requirements[i].needs))
+			v->features &= ~BIT(requirements[i].feature);
 	if (!vdev_has(v, VIRTIO_F_VERSION_1))
 		return -EPROTO;
 	ret = call(v, VDPA_VIRTIO_SET_FEATURES, 0, v->features, -1, NULL);

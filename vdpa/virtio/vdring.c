@@ -281,6 +281,11 @@ void *vdring_detach(struct vdring *r)
 	return NULL;
 }
 
+u16 vdring_size(const struct vdring *r)
+{
+	return r->cfg.num;
+}
+
 unsigned vdring_in_flight(const struct vdring *r)
 {
 	return r->in_flight;

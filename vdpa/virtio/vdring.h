@@ -48,6 +48,7 @@ void vdring_irq_off(struct vdring *r);
 /* Take back what the device will not answer any more: the token of one request, NULL when there is none. */
 void *vdring_detach(struct vdring *r);
 
+u16 vdring_size(const struct vdring *r);
 unsigned vdring_in_flight(const struct vdring *r);
 /* Why it is broken, or NULL. */
 const char *vdring_broken(const struct vdring *r);
