@@ -293,7 +293,7 @@ static int init_virtio(struct vmm *vmm)
 			return ret;
 	}
 	if (cfg->net) {
-		ret = virtio_net_init(&dev->net, &vmm->mem, cfg->hostfwds, cfg->nr_hostfwds, err);
+		ret = virtio_net_init(&dev->net, &vmm->mem, cfg, err);
 		if (ret) {
 			machine_end(vmm, VMM_END_ERROR, 0, "%s", err);
 			return ret;

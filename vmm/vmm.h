@@ -60,6 +60,37 @@ struct vmm_disk {
 	const struct vmm_disk_ops *ops;		/* NULL: a raw file or block device */
 };
 
+struct vmm_net_info {
+	u8 mac[6];
+	u16 mtu;		/* 0 = not told to the guest */
+	bool link_up;
+};
+
+struct vmm_config;
+struct pollfd;
+
+/* What the network card is connected to. One call at a time. */
+struct vmm_net_ops {
+	/* On failure NULL, errno, and one line in @err that names the network and the cause. */
+	void *(*open)(const struct vmm_config *cfg, struct vmm_net_info *info, char err[256]);
+	void (*close)(void *net);
+	/* A frame from the guest. False: there is no room; it is offered again. */
+	bool (*send)(void *net, const void *frame, size_t len);
+	/* The next frame for the guest: its length, 0: none. */
+	size_t (*receive)(void *net, void *frame, size_t room);
+	/*
+	 * Before a wait: add at most @max descriptors, lower *@timeout_ms (-1: none yet), and return how
+	 * many; @want: VMM_NET_RECEIVE, unless the guest has no buffer for what is there already;
+	 * VMM_NET_SEND, if there was no room. And after it.
+	 */
+	unsigned (*poll_fill)(void *net, struct pollfd *fds, unsigned max, unsigned want, int *timeout_ms);
+	void (*poll_done)(void *net, const struct pollfd *fds, unsigned nr, bool error);
+	/* Optional: as of the last poll_done(). */
+	bool (*link_up)(void *net);
+};
+#define VMM_NET_RECEIVE 1u
+#define VMM_NET_SEND 2u
+
 struct vmm_hostfwd {
 	bool udp;
 	u32 host_addr, guest_addr;	/* IPv4, network byte order; 0 = any, 0 = DHCP's first */
@@ -86,6 +117,8 @@ struct vmm_config {
 	struct vmm_disk disks[VMM_MAX_DISKS];
 	unsigned nr_disks;
 	bool net;
+	const struct vmm_net_ops *net_ops;	/* NULL: the user-mode network */
+	const char *net_name;			/* for net_ops */
 	struct vmm_hostfwd hostfwds[VMM_MAX_HOSTFWDS];
 	unsigned nr_hostfwds;
 	bool virtio_console;		/* host console is hvc0 instead of ttyS0 */
