@@ -10,6 +10,7 @@
 
 #include "silicon/x86.h"
 #include "tools/vdpa_disk.h"
+#include "tools/vdpa_net.h"
 
 #define DEFAULT_CPUS 1
 #define DEFAULT_MEM (512ull << 20)
@@ -116,18 +117,28 @@ static bool parse_hostfwd(char *s, struct vmm_hostfwd *f)
 	       parse_endpoint(dash + 1, &f->guest_addr, &f->guest_port);
 }
 
-/* none, or user[,hostfwd=...]... */
+/* none, vdpa:DEV, or user[,hostfwd=...]... */
 static int parse_net(const struct cmd *cmd, char *s, struct boot_opts *o)
 {
-	char *save, *part = strtok_r(s, ",", &save);
+	char *save, *part;
 
+	o->net_ops = NULL;
+	if (!strncmp(s, "vdpa:", 5)) {
+		if (!s[5])
+			return cmd_usage(cmd, "-n vdpa: without a device's name");
+		o->no_net = false;
+		o->net_ops = &vdpa_net_ops;
+		o->net_name = s + 5;
+		return 0;
+	}
+	part = strtok_r(s, ",", &save);
 	if (part && !strcmp(part, "none") && !strtok_r(NULL, ",", &save)) {
 		o->no_net = true;
 		return 0;
 	}
 	if (!part || strcmp(part, "user"))
 		return cmd_usage(cmd,
-				 "-n %s: modes are 'none' and "
+				 "-n %s: modes are 'none', 'vdpa:DEV' and "
 				 "'user[,hostfwd=tcp:[ADDR]:PORT-[ADDR]:PORT]...'",
 				 part ? part : "");
 	o->no_net = false;

@@ -13,6 +13,8 @@ struct boot_opts {
 	struct vmm_disk disks[VMM_MAX_DISKS];
 	unsigned nr_disks;
 	bool no_net, virtio_console, host_kvm, verbose;
+	const struct vmm_net_ops *net_ops;	/* NULL: the user-mode network */
+	const char *net_name;
 	struct vmm_hostfwd hostfwds[VMM_MAX_HOSTFWDS];
 	unsigned nr_hostfwds;
 };

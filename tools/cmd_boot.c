@@ -190,6 +190,8 @@ static int boot_machine(struct boot *b)
 		.mem = b->o.mem,
 		.nr_disks = b->o.nr_disks,
 		.net = !b->o.no_net,
+		.net_ops = b->o.net_ops,
+		.net_name = b->o.net_name,
 		.nr_hostfwds = b->o.nr_hostfwds,
 		.virtio_console = b->o.virtio_console,
 		.in_fd = b->o.run ? -1 : STDIN_FILENO,
@@ -290,7 +292,8 @@ const struct cmd cmd_boot = {
 "  -m, --mem SIZE       memory in MiB, or with suffix K, M, G (512)\n"
 "  -d, --disk FILE[,ro] raw disk image, vda onwards; may be repeated. vdpa:NAME[,ro]: a vDPA\n"
 "                       block device, see 'userkvm help vdpa'\n"
-"  -n, --network MODE   none, or user[,hostfwd=tcp:[ADDR]:PORT-[ADDR]:PORT]... (user)\n"
+"  -n, --network MODE   none, vdpa:DEV (a vDPA network device of this user), or\n"
+"                       user[,hostfwd=tcp:[ADDR]:PORT-[ADDR]:PORT]... (user)\n"
 "      --console KIND   serial or virtio (serial)\n"
 "      --cpu MODEL      processor model, see 'userkvm doctor'\n"
 "      --engine NAME    how instructions are executed: interp, jit, or lockstep, which\n"

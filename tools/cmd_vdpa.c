@@ -99,7 +99,8 @@ const struct cmd cmd_vdpa = {
 "the bounce memory before the device is attached.\n"
 "\n"
 "nbd exports a block device as an NBD server on the Unix socket FILE, by nbdkit,\n"
-"until a signal ends it; 'userkvm boot -d vdpa:DEV' makes it a machine's disk.\n"
+"until a signal ends it; 'userkvm boot -d vdpa:DEV' makes it a machine's disk, and\n"
+"'userkvm boot -n vdpa:DEV' a network device its network.\n"
 "\n"
 "Exit status: 0, or 1 after a line on standard error; of the hub 125.\n",
 	.run = cmd_vdpa_run,

@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Unmodified QEMU with -netdev type=vhost-vdpa under `userkvm run`; TAP.
+"""Unmodified QEMU with -netdev type=vhost-vdpa under `userkvm run`, and our own machine with -n vdpa:; TAP.
 
-usage: tests/e2e/vhost_vdpa.py USERKVM RECORDER SCENARIO...
+usage: tests/e2e/vhost_vdpa.py USERKVM RECORDER NET_DAEMON SCENARIO...
 
-RECORDER is the object made of vhost_record.c. The guest pings itself over a
+RECORDER is the object made of vhost_record.c, NET_DAEMON a VDUSE network daemon
+with a host behind it that answers pings. On other parents the guest pings itself over a
 network card in loopback: policy routing sends what is for its second address
 out and takes it in again. Skips where QEMU, vdpa(8) or the default guest is
 not there. Each scenario has a hub of its own. Acceptance tests G.B 1, 9.
 """
+import contextlib
 import itertools
 import os
 import re
@@ -29,6 +31,10 @@ ip rule add pref 6 iif lo from 10.9.0.2 lookup 100; ip route add 10.9.0.0/24 dev
 echo mac=$mac carrier=$(cat /sys/class/net/eth0/carrier); ping -c 20 -i 0.1 -W 5 -I 10.9.0.1 10.9.0.2;
 ping -c 5 -i 0.1 -s 1400 -W 5 -I 10.9.0.1 10.9.0.2; echo received=$(cat /sys/class/net/eth0/statistics/rx_packets)"""
 
+FAR = """cd /sys/class/net/eth0; ip addr flush dev eth0; ip link set eth0 up; ip addr add 10.9.0.1/24 dev eth0;
+echo mac=$(cat address) carrier=$(cat carrier) mtu=$(cat mtu); ping -c 20 -i 0.1 -W 5 10.9.0.2;
+ping -c 5 -i 0.1 -s 1400 -W 5 10.9.0.2; echo done"""
+
 # What QEMU 7.2 calls, repetitions taken out: reference for the node, not for QEMU.
 REALIZE = ["GET_FEATURES", "VDPA_GET_IOVA_RANGE", "VDPA_GET_STATUS 0", "VDPA_SET_STATUS 3", "VDPA_GET_STATUS 3",
            "SET_OWNER", "GET_FEATURES", "SET_VRING_CALL", "VDPA_GET_DEVICE_ID"]
@@ -47,8 +53,8 @@ def expect(what, condition):
 
 
 class Bench:
-    def __init__(self, userkvm, recorder, folder):
-        self.userkvm, self.recorder, self.folder = userkvm, recorder, folder
+    def __init__(self, userkvm, recorder, net_daemon, folder):
+        self.userkvm, self.recorder, self.net_daemon, self.folder = userkvm, recorder, net_daemon, folder
         os.environ["XDG_RUNTIME_DIR"] = folder
 
     def vdpa(self, *words):
@@ -63,6 +69,24 @@ class Bench:
                     ["-m", "256M", "-netdev", "type=vhost-vdpa,vhostdev=/dev/vhost-vdpa-0,id=n", "-device",
                      f"virtio-net-pci,netdev=n,iommu_platform=on,disable-legacy=on,mac={MAC},page-per-vq=on,romfile=",
                      *args], before=before)
+
+    @contextlib.contextmanager
+    def vduse(self, *words):
+        """A network device of a daemon, on the bus; yields what the daemon has counted, once it has ended."""
+        counted = {}
+        with subprocess.Popen([self.userkvm, "run", "--", self.net_daemon, "net0", *words], stdout=subprocess.PIPE,
+                              text=True) as daemon:
+            try:
+                expect("the daemon does not start", daemon.stdout.readline() == "ready\n")
+                self.vdpa("dev", "add", "name", "net0", "mgmtdev", "vduse")
+                yield counted
+                self.vdpa("dev", "del", "net0")
+                daemon.terminate()
+                text, _ = daemon.communicate(timeout=30)
+                expect(f"the daemon ended with {daemon.returncode}", daemon.returncode == 0)
+                counted.update((k, int(v)) for k, v in re.findall(r"(\w+) (\d+)", text))
+            finally:
+                daemon.kill()
 
     def hub_ends(self):
         """With neither device nor client the hub goes away by itself."""
@@ -120,6 +144,40 @@ def ping(parent, memory, doorbell, mac=MAC):
     return scenario
 
 
+def far_host(text, counted):
+    expect(f"no link: {text[-800:]}", f"mac={MAC} carrier=1" in text)
+    expect(f"packets lost: {text[-800:]}", text.count(" 0% packet loss") == 2)
+    expect(f"not answered there: {counted}", counted["ping"] == 25 and counted["lost"] == 0 and counted["arp"] >= 1)
+
+
+def vduse(*words):
+    """A network device whose data path is a program of ours: pings to the host behind it."""
+    def scenario(b):
+        initrd = os.path.join(b.folder, "initrd")
+        subprocess.run([b.userkvm, "initrd", "-o", initrd, "--run", FAR.replace("\n", " ")], check=True)
+        with b.vduse(*words) as counted:
+            with b.qemu("q", *SHARED, "-kernel", os.path.join(GUEST, "vmlinuz"), "-initrd", initrd,
+                        "-append", "console=ttyS0 panic=-1 quiet") as q:
+                q.wait_end(300)
+                text = q.text.decode(errors="replace")
+        far_host(text, counted)
+        b.hub_ends()
+    return scenario
+
+
+def boot(*words):
+    """The same in our own machine, over the driver of in-process consumers."""
+    def scenario(b):
+        with b.vduse(*words) as counted:
+            r = subprocess.run([b.userkvm, "boot", "-n", "vdpa:net0", "--run", FAR.replace("\n", " ")],
+                               capture_output=True, text=True, timeout=300, check=False)
+        expect(f"status {r.returncode}: {r.stderr}", r.returncode == 0 and not r.stderr)
+        expect(f"the wrong MTU: {r.stdout}", f"mtu={words[-1] if 'mtu' in words else 1500}" in r.stdout)
+        far_host(r.stdout, counted)
+        b.hub_ends()
+    return scenario
+
+
 def release(b):
     """Quit and SIGKILL give the node back; while one has it another is refused."""
     b.vdpa("dev", "add", "name", "net0", "mgmtdev", "vdpasim_net", "mac", MAC)
@@ -161,16 +219,19 @@ SCENARIOS = {
     "shared": ping("vdpasim_net", SHARED, "NO DOORBELL"),
     # Rings in the hardware of a simulated function; the guest stores to its mapped doorbells.
     "card": ping("pci/0000:01:00.0", SHARED, "DOORBELL", "02:1f:cf:00:00:01"),
+    "vduse": vduse(),
+    "vduse-api1": vduse("api1", "mergeable"),
+    "boot": boot("mergeable", "mtu", "9000"),
     "release": release,
     "reset": reset,
 }
 
 
-def run(userkvm, recorder, number, name):
+def run(userkvm, recorder, net_daemon, number, name):
     with tempfile.TemporaryDirectory(prefix="vhost-vdpa-") as folder:
         started = time.monotonic()
         try:
-            SCENARIOS[name](Bench(userkvm, recorder, folder))
+            SCENARIOS[name](Bench(userkvm, recorder, net_daemon, folder))
         except (Failure, OSError, subprocess.SubprocessError) as why:
             print(f"not ok {number} - G.B 1: {name}", flush=True)
             for line in str(why).splitlines():
@@ -181,12 +242,12 @@ def run(userkvm, recorder, number, name):
 
 
 def main():
-    userkvm, recorder, words = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2]), sys.argv[3:] or list(SCENARIOS)
+    paths, words = [os.path.abspath(p) for p in sys.argv[1:4]], sys.argv[4:] or list(SCENARIOS)
     if not shutil.which(QEMU) or not shutil.which("vdpa") or not os.path.exists(os.path.join(GUEST, "vmlinuz")):
         print("1..0 # SKIP no QEMU, no vdpa(8), or no default guest: run scripts/fetch-guest")
         return 0
     print(f"1..{len(words)}", flush=True)
-    return 0 if all([run(userkvm, recorder, i, w) for i, w in enumerate(words, 1)]) else 1
+    return 0 if all([run(*paths, i, w) for i, w in enumerate(words, 1)]) else 1
 
 
 if __name__ == "__main__":
