@@ -6,9 +6,12 @@
 #include "silicon/x86/cpu.h"
 
 #include <errno.h>
+#include <linux/futex.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "silicon/x86/cpulist.h"
@@ -224,20 +227,25 @@ void x86_code_changed(struct x86_cpu *cpu)
 
 /* ---- Events: any thread, signal handlers ---- */
 
-static void post(struct x86_cpu *cpu, u32 event)
+void x86_post(struct x86_cpu *cpu, u32 events)
 {
-	atomic_fetch_or(&cpu->events, event);
+	int saved = errno;	/* may run in a signal handler */
+
+	atomic_fetch_or(&cpu->events, events);
+	if (unlikely(atomic_load(&cpu->asleep)))
+		syscall(SYS_futex, &cpu->events, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+	errno = saved;
 }
 
 void x86_raise_intr(struct x86_cpu *cpu, u8 vector)
 {
 	atomic_fetch_or(&cpu->irr[vector / 64], BIT(vector % 64));
-	post(cpu, X86_EV_INTR);
+	x86_post(cpu, X86_EV_INTR);
 }
 
 void x86_raise_nmi(struct x86_cpu *cpu)
 {
-	post(cpu, X86_EV_NMI);
+	x86_post(cpu, X86_EV_NMI);
 }
 
 /*
@@ -255,12 +263,12 @@ int x86_ack_intr(struct x86_cpu *cpu)
 		if (!pending)
 			continue;
 		if (vector >= 0) {
-			post(cpu, X86_EV_INTR);
+			x86_post(cpu, X86_EV_INTR);
 			break;
 		}
 		vector = 63 - __builtin_clzll(pending);
 		if (atomic_fetch_and(&cpu->irr[i], ~BIT(vector)) & ~BIT(vector))
-			post(cpu, X86_EV_INTR);
+			x86_post(cpu, X86_EV_INTR);
 		vector += i * 64;
 	}
 	return vector;

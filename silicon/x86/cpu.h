@@ -193,6 +193,7 @@ struct x86_cpu {
 	u64 start_rip;			/* of the instruction that x86_boundary() let start, if TF */
 	bool nmi_blocked;
 	u8 activity;			/* enum x86_activity */
+	_Atomic bool asleep;		/* in the guest, halted: x86_post() must wake it */
 
 	/* ---- MSRs with storage of their own (sys/msr.c has the table) ---- */
 	u64 star, lstar, cstar, fmask, kernel_gs_base;
@@ -276,6 +277,9 @@ static inline bool x86_guest(const struct x86_cpu *cpu)
 {
 	return cpu->vmx.non_root;
 }
+
+/* Set bits of cpu->events for another thread's processor, which wakes if it is halted in the guest. */
+void x86_post(struct x86_cpu *cpu, u32 events);
 
 /*
  * Recompute what is derived from CR0, CR4, EFER, segments, RFLAGS.VM/AC and

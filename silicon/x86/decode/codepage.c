@@ -181,7 +181,7 @@ static void handshake(struct x86_cpu *self)
 	x86_tlb_drop_writes(self);
 	for (struct x86_cpu *c = x86_cpu_list(); c; c = c->next_cpu)
 		if (c != self)
-			atomic_fetch_or(&c->events, X86_EV_CODE_PAGE);
+			x86_post(c, X86_EV_CODE_PAGE);
 	/* The list stays locked: no processor can vanish while it is waited for. */
 	for (struct x86_cpu *c = x86_cpu_list(); c; c = c->next_cpu)
 		if (c != self)

@@ -464,7 +464,7 @@ void x86_jit_stored(struct x86_cpu *cpu, u64 spa, unsigned len, bool page)
 	lock_list(cpu);
 	for (struct x86_cpu *c = x86_cpu_list(); c; c = c->next_cpu)
 		if (c != cpu && c->jit)
-			atomic_fetch_or(&c->events, X86_EV_JIT);
+			x86_post(c, X86_EV_JIT);
 	x86_cpu_list_unlock();
 }
 

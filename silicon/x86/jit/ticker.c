@@ -38,7 +38,7 @@ static u64 look(void)
 		if (t && t <= now) {
 			/* A new deadline may have come in between: it stays. */
 			atomic_compare_exchange_strong(&c->tick, &t, 0);
-			atomic_fetch_or(&c->events, X86_EV_TIMER);
+			x86_post(c, X86_EV_TIMER);
 		} else if (t) {
 			next = min(next, t);
 		}

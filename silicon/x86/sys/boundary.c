@@ -7,7 +7,11 @@
  * cpu->slow bits 16-19 hold what was true when the instruction started (TF, RF and
  * the two shadows): an instruction that changes one of them obeys the old value.
  */
+#include <linux/futex.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
+#include <x86intrin.h>
 
 #include "silicon/vmx.h"
 #include "silicon/x86/sys/sys_priv.h"
@@ -52,20 +56,36 @@ static bool deliver_interrupt(struct x86_cpu *cpu)
 	return true;
 }
 
-/* The hypervisor lets its guest halt: give the host's processor away for a moment. */
-static void wait_a_moment(struct x86_cpu *cpu)
+/*
+ * The hypervisor lets its guest halt: sleep until there is an event that was not among @seen,
+ * those that did not end the halt, or until the VMX-preemption timer is due.
+ */
+static void sleep_halted(struct x86_cpu *cpu, u32 seen)
 {
-	const struct timespec t = { .tv_nsec = 50000 };
+	u64 due = cpu->vmx.timer_deadline, now = __rdtsc();
+	struct timespec t = { .tv_sec = 1 };
 
-	if (!(atomic_load(&cpu->events) & (X86_EV_INTR | X86_EV_NMI | X86_EV_STOP)))
-		nanosleep(&t, NULL);
+	if (due) {
+		u64 ns = due > now ? (u64)((u128)(due - now) * 1000000 / x86_tsc_khz()) : 0;
+
+		if (!ns)
+			return;
+		if (ns < 1000000000)
+			t = (struct timespec){ .tv_nsec = (long)ns };
+	}
+	/* Publish, then look (the kernel does): x86_post() has the other half. */
+	atomic_store(&cpu->asleep, true);
+	syscall(SYS_futex, &cpu->events, FUTEX_WAIT_PRIVATE, seen, &t, NULL, 0);
+	atomic_store(&cpu->asleep, false);
 }
 
 void x86_boundary(struct x86_cpu *cpu)
 {
+	u32 seen;
 	bool again;
 
 	do {
+		seen = atomic_load(&cpu->events);
 		again = false;
 		if (x86_guest(cpu))
 			x86_vmx_boundary_high(cpu);
@@ -82,7 +102,7 @@ void x86_boundary(struct x86_cpu *cpu)
 
 	if (cpu->slow & X86_SLOW_HALTED) {
 		if (x86_guest(cpu))
-			wait_a_moment(cpu);
+			sleep_halted(cpu, seen);
 		return;
 	}
 	if ((cpu->slow & (X86_SLOW_IBP | X86_SLOW_SHADOW_SS)) == X86_SLOW_IBP)
