@@ -99,7 +99,7 @@ struct hv_vm {
 	bool platform_info_hidden;	/* MSR ce is #GP to guests */
 	u32 user_space_msr_mask;
 	u64 disabled_quirks;
-	u32 disabled_exits;
+	u32 disabled_exits;		/* KVM_X86_DISABLE_EXITS_* */
 	struct hv_msr_filter *_Atomic msr_filter;
 	u64 tss_addr, identity_map_addr;
 

@@ -4,6 +4,7 @@
  * follow the state of the vCPU.
  */
 #include <errno.h>
+#include <linux/kvm_para.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -69,6 +70,18 @@ static u32 xsave_size(const struct x86_model *model, u64 mask, bool compacted)
 	return end;
 }
 
+/* KVM's leaves move up in steps of 100h where another interface, Hyper-V's, comes first. */
+static struct kvm_cpuid_entry2 *pv_entry(struct kvm_cpuid_entry2 *list, u32 n)
+{
+	for (u32 base = 0x40000000; base < 0x40010000; base += 0x100) {
+		const struct kvm_cpuid_entry2 *e = find(list, n, base, 0);
+
+		if (e && !memcmp(&e->ebx, "KVMK", 4) && !memcmp(&e->ecx, "VMKV", 4) && e->edx == 'M')
+			return find(list, n, base + 1, 0);
+	}
+	return NULL;
+}
+
 static void update_runtime(struct hv_vcpu *v, struct kvm_cpuid_entry2 *list, u32 n)
 {
 	u64 cr4 = hv_get_cr4(v), base = v->lapic ? hv_lapic_get_base(v) : v->x86->apic_base;
@@ -91,6 +104,17 @@ static void update_runtime(struct hv_vcpu *v, struct kvm_cpuid_entry2 *list, u32
 	e = find(list, n, 0xd, 1);
 	if (e && (e->eax & (BIT(3) | BIT(1))))
 		e->ebx = xsave_size(v->vm->model, x86_get_xcr0(v->cpu), true);
+	e = pv_entry(list, n);
+	if (!e)
+		return;
+	/*
+	 * Calls that need our local APIC. Linux' KVM leaves them to the client; QEMU offers IPIs
+	 * with an APIC of its own too, and Linux as guest has no way back when one fails.
+	 */
+	if (!v->lapic)
+		e->eax &= ~(u32)(BIT(KVM_FEATURE_PV_SEND_IPI) | BIT(KVM_FEATURE_PV_UNHALT));
+	if (v->vm->disabled_exits & KVM_X86_DISABLE_EXITS_HLT)
+		e->eax &= ~(u32)BIT(KVM_FEATURE_PV_UNHALT);	/* a halt that only the processor knows of */
 }
 
 void hv_cpuid_update_runtime(struct hv_vcpu *v)
@@ -99,20 +123,6 @@ void hv_cpuid_update_runtime(struct hv_vcpu *v)
 }
 
 /* ---- KVM_SET_CPUID2, KVM_GET_CPUID2 ---- */
-
-/* KVM's leaves move up in steps of 100h where another interface, Hyper-V's, comes first. */
-static u32 pv_features(struct kvm_cpuid_entry2 *list, u32 n)
-{
-	for (u32 base = 0x40000000; base < 0x40010000; base += 0x100) {
-		const struct kvm_cpuid_entry2 *e = find(list, n, base, 0);
-
-		if (!e || memcmp(&e->ebx, "KVMK", 4) || memcmp(&e->ecx, "VMKV", 4) || e->edx != 'M')
-			continue;
-		e = find(list, n, base + 1, 0);
-		return e ? e->eax : 0;
-	}
-	return 0;
-}
 
 static void derive_features(struct hv_guest_features *f, struct kvm_cpuid_entry2 *list, u32 n,
 			    const struct x86_model *model)
@@ -153,7 +163,8 @@ static void derive_features(struct hv_guest_features *f, struct kvm_cpuid_entry2
 		if ((u8)e->eax)
 			f->physbits = min((u8)e->eax, (u8)52);
 	}
-	f->pv = pv_features(list, n);
+	e = pv_entry(list, n);
+	f->pv = e ? e->eax : 0;
 }
 
 void hv_cpuid_tell_lapic(struct hv_vcpu *v)

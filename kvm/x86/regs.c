@@ -124,6 +124,9 @@ int hv_set_regs(struct hv_vcpu *v, const struct kvm_regs *r)
 #define SET(field, n) hv_set_gpr(v, n, r->field);
 	GPR_FIELDS(SET)
 #undef SET
+	/* Where HLT does not exit the processor itself is halted, which a new place to go to ends. */
+	if (r->rip != vmcs_get(v, VMCS_GUEST_RIP))
+		vmcs_set(v, VMCS_GUEST_ACTIVITY, 0);
 	vmcs_set(v, VMCS_GUEST_RIP, r->rip);
 	hv_set_rflags(v, r->rflags | RFLAGS_1);
 	/* What was about to be delivered belonged to the old registers. */

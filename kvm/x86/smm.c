@@ -191,6 +191,7 @@ void hv_enter_smm(struct hv_vcpu *v)
 	/* Every bit that could be refused is 0. */
 	BUG_ON(hv_set_sregs2(v, &s) < 0);
 	hv_set_dr(v, 7, DR7_FIXED_1);
+	vmcs_set(v, VMCS_GUEST_ACTIVITY, 0);
 	vmcs_set(v, VMCS_GUEST_RIP, ENTRY_OFFSET);
 	hv_set_rflags(v, RFLAGS_1);
 	x->smi_count++;

@@ -17,6 +17,8 @@
 		   KVM_X86_QUIRK_LAPIC_MMIO_HOLE | KVM_X86_QUIRK_OUT_7E_INC_RIP | \
 		   KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT | KVM_X86_QUIRK_FIX_HYPERCALL_INSN | \
 		   KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS)
+/* The models have no MWAIT for guests, nor the MSRs that count time in C-states. */
+#define HV_EXITS_TO_DISABLE (KVM_X86_DISABLE_EXITS_HLT | KVM_X86_DISABLE_EXITS_PAUSE)
 #define HV_MSR_REASONS (KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_UNKNOWN | \
 			KVM_MSR_EXIT_REASON_FILTER)
 
@@ -86,6 +88,15 @@ static int limit_vcpu_ids(struct hv_vm *vm, u64 max)
 	return 0;
 }
 
+/* Controls are filled when a vCPU is made. */
+static int disable_exits(struct hv_vm *vm, u64 exits)
+{
+	if ((exits & ~(u64)HV_EXITS_TO_DISABLE) || hv_vm_has_vcpus(vm))
+		return -EINVAL;
+	vm->disabled_exits |= (u32)exits;
+	return 0;
+}
+
 static int enable_locked(struct hv_vm *vm, const struct kvm_enable_cap *c)
 {
 	u64 a = c->args[0];
@@ -102,6 +113,8 @@ static int enable_locked(struct hv_vm *vm, const struct kvm_enable_cap *c)
 		return enable_split_irqchip(vm, a);
 	case KVM_CAP_X2APIC_API:
 		return enable_x2apic_api(vm, a);
+	case KVM_CAP_X86_DISABLE_EXITS:
+		return disable_exits(vm, a);
 	case KVM_CAP_MSR_PLATFORM_INFO:
 		vm->platform_info_hidden = !a;
 		return 0;

@@ -37,6 +37,9 @@ void vm_new(struct vm *vm, unsigned flags)
 {
 	struct kvm_userspace_memory_region r = { .memory_size = VM_RAM };
 	const struct kvm_enable_cap split = { .cap = KVM_CAP_SPLIT_IRQCHIP, .args = { 24 } };
+	const struct kvm_enable_cap hlt = {
+		.cap = KVM_CAP_X86_DISABLE_EXITS, .args = { KVM_X86_DISABLE_EXITS_HLT }
+	};
 	long size;
 
 	assert_true(vfs_is_node("/dev/kvm") || uapi_register("intel") == 0);
@@ -52,6 +55,8 @@ void vm_new(struct vm *vm, unsigned flags)
 		vm_do(vm, KVM_CREATE_IRQCHIP, NULL);
 	if (flags & VM_SPLIT)
 		vm_do(vm, KVM_ENABLE_CAP, &split);
+	if (flags & VM_HLT_IN_GUEST)
+		vm_do(vm, KVM_ENABLE_CAP, &hlt);
 	vm->vcpu = (int)vfs_ioctl(vm->fd, KVM_CREATE_VCPU, 0);
 	assert_true(vm->vcpu >= 0);
 	size = vfs_ioctl(vm->sys, KVM_GET_VCPU_MMAP_SIZE, 0);

@@ -26,9 +26,10 @@ struct vm {
 	struct kvm_run *run;
 };
 
-/* Registers the node once. Flags: make an in-kernel irqchip first, or local APICs only. */
+/* Registers the node once. Flags: make an in-kernel irqchip first, or local APICs only; HLT does not exit. */
 #define VM_IRQCHIP 1u
 #define VM_SPLIT 2u
+#define VM_HLT_IN_GUEST 4u
 void vm_new(struct vm *vm, unsigned flags);
 void vm_free(struct vm *vm);
 

@@ -97,11 +97,15 @@ static void fill_controls(struct hv_vcpu *v)
 			   PROC_RDPMC_EXITING | PROC_CR8_LOAD_EXITING | PROC_CR8_STORE_EXITING |
 			   PROC_UNCOND_IO_EXITING | PROC_USE_MSR_BITMAPS | PROC_MONITOR_EXITING |
 			   PROC_ACTIVATE_SECONDARY, 0);
+	if (v->vm->disabled_exits & KVM_X86_DISABLE_EXITS_HLT)
+		x->proc &= ~PROC_HLT_EXITING;
 	vmcs_set(v, VMCS_PROC_BASED_CTLS, x->proc);
 	x->proc2 = controls(v, MSR_VMX_PROC2,
 			    PROC2_EPT | PROC2_VPID | PROC2_UNRESTRICTED_GUEST | PROC2_RDTSCP |
 			    PROC2_INVPCID | PROC2_XSAVES | PROC2_TSC_SCALING,
 			    PROC2_PAUSE_LOOP_EXITING);
+	if (v->vm->disabled_exits & KVM_X86_DISABLE_EXITS_PAUSE)
+		x->proc2 &= ~PROC2_PAUSE_LOOP_EXITING;
 	/* Scaling costs a multiplication per RDTSC: on when hv_vmx_load_tsc() needs it. */
 	x->proc2 &= ~PROC2_TSC_SCALING;
 	/* Pages of slots that are not logged are dirty from the start, so nothing is logged for nobody. */
