@@ -16,6 +16,8 @@
 #include <linux/io_uring.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -210,6 +212,60 @@ static int uring_poll(int fd)
 	return res;
 }
 
+static _Atomic int read_result;
+
+static void *blocking_read(void *arg)
+{
+	u8 buf[152];
+
+	atomic_store(&read_result, (int)vfs_read(dev, buf, sizeof(buf)));
+	return arg;
+}
+
+static void nothing(int sig)
+{
+}
+
+/* G.A 6, 12: a device whose daemon did not answer says so for good, and gives nothing to read. */
+static void broken_node(void **state)
+{
+	struct pollfd p = {.events = POLLIN | POLLOUT};
+	u8 buf[152] = { 0 }, status = 1;
+	pthread_t t, r;
+
+	up();
+	p.fd = dev;
+	assert_int_equal(vduse_set_msg_timeout("x", 1), 0);
+	/* One message is read and not answered, which is what breaks it. */
+	pthread_create(&r, NULL, blocking_read, NULL);
+	pthread_create(&t, NULL, status_thread, &status);
+	pthread_join(t, NULL);
+	pthread_join(r, NULL);
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(poll(&p, 1, 5000), 1);
+		assert_int_equal(p.revents, POLLERR);
+		fcntl(dev, F_SETFL, O_NONBLOCK);
+		assert_int_equal(vfs_read(dev, buf, sizeof(buf)), -EAGAIN);
+		assert_int_equal(vfs_write(dev, buf, sizeof(buf)), -ENOENT);
+	}
+	/* A blocking read ends by a signal only, and leaves the error to be seen. */
+	fcntl(dev, F_SETFL, 0);
+	sigaction(SIGUSR1, &(struct sigaction){.sa_handler = nothing}, NULL);
+	atomic_store(&read_result, 0);
+	pthread_create(&r, NULL, blocking_read, NULL);
+	usleep(100000);
+	assert_int_equal(atomic_load(&read_result), 0);
+	assert_int_equal(poll(&p, 1, 5000), 1);
+	assert_int_equal(p.revents, POLLERR);
+	while (!atomic_load(&read_result)) {
+		pthread_kill(r, SIGUSR1);
+		usleep(1000);
+	}
+	pthread_join(r, NULL);
+	assert_int_equal(atomic_load(&read_result), -EINTR);
+	down();
+}
+
 /* G.A 5, 6 */
 static void messages(void **state)
 {
@@ -221,7 +277,7 @@ static void messages(void **state)
 	int ret, copy;
 
 	up();
-	p = (struct pollfd){.fd = dev, .events = POLLIN};
+	p = (struct pollfd){.fd = dev, .events = POLLIN | POLLOUT};
 	assert_int_equal(poll(&p, 1, 0), 0);
 	for (size_t len = 0; len < sizeof(q); len++)
 		assert_int_equal(vfs_read(dev, buf, len), -EINVAL);
@@ -230,6 +286,7 @@ static void messages(void **state)
 	fcntl(dev, F_SETFL, 0);
 	pthread_create(&t, NULL, status_thread, &status);
 	assert_int_equal(poll(&p, 1, 5000), 1);
+	assert_int_equal(p.revents, POLLIN);
 	ret = uring_poll(dev);
 	assert_true(ret == -ENOSYS || (ret > 0 && (ret & POLLIN)));
 	for (size_t len = 0; len < sizeof(q); len++)
@@ -237,6 +294,7 @@ static void messages(void **state)
 	/* A buffer that cannot be written leaves it where it is. */
 	assert_int_equal(vfs_read(dev, (void *)BAD, sizeof(q)), -EFAULT);
 	assert_int_equal(poll(&p, 1, 0), 1);
+	assert_int_equal(p.revents, POLLIN);
 	/* Through a duplicate, the first number being closed. */
 	copy = vfs_dup(dev, 0, true);
 	vfs_close(dev);
@@ -245,7 +303,9 @@ static void messages(void **state)
 	memcpy(&q, buf, sizeof(q));
 	assert_int_equal(q.type, VDUSE_SET_STATUS);
 	p.fd = dev;
-	assert_int_equal(poll(&p, 1, 0), 0);
+	/* To be answered: at once, and until it is. */
+	assert_int_equal(poll(&p, 1, 0), 1);
+	assert_int_equal(p.revents, POLLOUT);
 	for (size_t len = 0; len < sizeof(r); len++)
 		assert_int_equal(vfs_write(dev, &r, len), -EINVAL);
 	r.request_id = q.request_id + 1;
@@ -255,7 +315,9 @@ static void messages(void **state)
 	assert_int_equal(vfs_write(dev, &r, sizeof(r)), -EINVAL);
 	r.reserved[3] = 0;
 	assert_int_equal(vfs_write(dev, (void *)BAD, sizeof(r)), -EINVAL);
+	assert_int_equal(poll(&p, 1, 0), 1);
 	assert_int_equal(vfs_write(dev, &r, sizeof(r)), sizeof(r));
+	assert_int_equal(poll(&p, 1, 0), 0);
 	assert_int_equal(vfs_write(dev, &r, sizeof(r)), -ENOENT);
 	pthread_join(t, NULL);
 	assert_int_equal(bus_dev->ops->get_status(bus_dev), 1);
@@ -380,6 +442,7 @@ int main(void)
 		{ "close, open and destroy in a row", close_then_destroy, NULL, NULL, NULL },
 		{ "G.A 4: bad pointers and numbers", bad_arguments, NULL, NULL, NULL },
 		{ "G.A 5, 6: messages", messages, NULL, NULL, NULL },
+		{ "G.A 6, 12: a broken device", broken_node, NULL, NULL, NULL },
 		{ "G.A 14: 10^6 interrupts", interrupts, NULL, NULL, NULL },
 		{ "G.A 17: umem", umem, NULL, NULL, NULL },
 	};

@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -172,7 +173,6 @@ struct irq {
 struct device {
 	struct vdpa_chan *chan;
 	int sock;			/* messages; the program may close the number that it was given */
-	int peer;			/* keeps that from hanging up when the hub ends */
 	const struct vduse_page_vq *page;
 	size_t page_len;
 	u32 nvqs;
@@ -368,13 +368,32 @@ static long dev_ioctl(struct vfs_file *f, u32 req, unsigned long arg)
 
 /* ---- Messages ---- */
 
+static void look(struct device *d)
+{
+	struct vdpa_msg m = {.head.op = VDUSE_OP_LOOK};
+
+	(void)vdpa_chan_call(d->chan, &m);
+	vdpa_msg_close_fds(&m);
+}
+
+/* Nothing comes from a broken device any more, and reading says nothing of it. */
+static ssize_t read_broken(struct device *d)
+{
+	/* The error that polling shows was taken by the read. */
+	look(d);
+	if (fcntl(d->sock, F_GETFL) & O_NONBLOCK)
+		return -EAGAIN;
+	poll(NULL, 0, -1);
+	return -EINTR;
+}
+
 /*
  * As the kernel's: room for a whole request or nothing, and one that cannot be
  * copied stays. A read that goes past us (io_uring) is the socket's own.
  */
 static ssize_t dev_read(struct vfs_file *f, void *buf, size_t len)
 {
-	const struct device *d = f->priv;
+	struct device *d = f->priv;
 	struct vduse_dev_request req;
 	ssize_t n;
 
@@ -383,12 +402,14 @@ static ssize_t dev_read(struct vfs_file *f, void *buf, size_t len)
 	do {
 		/* Waits, unless the descriptor is non-blocking, and finds out whether @buf can be written. */
 		n = recv(d->sock, buf, sizeof(req), MSG_PEEK);
-		if (n <= 0)
-			return n < 0 ? -errno : 0;
-		n = recv(d->sock, &req, sizeof(req), MSG_DONTWAIT);
+		if (n > 0)
+			n = recv(d->sock, &req, sizeof(req), MSG_DONTWAIT);
+		else if (n < 0 && errno == EAGAIN)
+			return -EAGAIN;
 	} while (n < 0 && errno == EAGAIN);	/* another thread was faster */
-	if (n <= 0)
-		return n < 0 ? -errno : 0;
+	if (n < 0)
+		return errno == ECONNRESET ? read_broken(d) : -errno;
+	look(d);
 	return vfs_user_write((unsigned long)buf, &req, (size_t)n) ? -EFAULT : n;
 }
 
@@ -415,8 +436,6 @@ static void dev_free(struct device *d)
 		munmap((void *)d->page, d->page_len);
 	if (d->sock >= 0)
 		close(d->sock);
-	if (d->peer >= 0)
-		close(d->peer);
 	if (d->chan)
 		vdpa_chan_free(d->chan);
 	pthread_mutex_destroy(&d->lock);
@@ -472,7 +491,7 @@ static int dev_open(const struct vfs_node *node, const char *name, struct vfs_fi
 	d = calloc(1, sizeof(*d));
 	if (!d)
 		return -ENOMEM;
-	d->sock = d->peer = -1;
+	d->sock = -1;
 	pthread_mutex_init(&d->lock, NULL);
 	memcpy(m.data, name, m.head.len);
 	d->chan = open_chan(&m);
@@ -481,7 +500,7 @@ static int dev_open(const struct vfs_node *node, const char *name, struct vfs_fi
 		dev_free(d);
 		return ret;
 	}
-	ret = m.nfds == 3 ? map_page(d, m.fds[1]) : -EIO;
+	ret = m.nfds == 2 ? map_page(d, m.fds[1]) : -EIO;
 	if (!ret && (flags & O_NONBLOCK) && fcntl(m.fds[0], F_SETFL, O_NONBLOCK) < 0)
 		ret = -errno;
 	if (!ret)
@@ -494,7 +513,6 @@ static int dev_open(const struct vfs_node *node, const char *name, struct vfs_fi
 		return ret;
 	}
 	close(m.fds[1]);
-	d->peer = m.fds[2];
 	f->ops = &dev_ops;
 	f->priv = d;
 	f->any_process = true;

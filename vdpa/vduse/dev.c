@@ -340,16 +340,6 @@ int vduse_page_fd(struct vduse_dev *d)
 	return d->page_fd;
 }
 
-int vduse_peer_fd(struct vduse_dev *d)
-{
-	int fd;
-
-	pthread_mutex_lock(&d->lock);
-	fd = d->sock;
-	pthread_mutex_unlock(&d->lock);
-	return fd;
-}
-
 int vduse_domain_fd(struct vduse_dev *d)
 {
 	int fd;

@@ -122,7 +122,7 @@ static int dev_open(struct hub_file *f, const struct vdpa_msg *req, struct vdpa_
 {
 	char name[VDUSE_NAME_MAX] = "";
 	struct vduse_dev *d;
-	int ret, sock, page, peer;
+	int ret, sock, page;
 
 	if (req->head.len >= sizeof(name))
 		return -ENODEV;
@@ -135,20 +135,15 @@ static int dev_open(struct hub_file *f, const struct vdpa_msg *req, struct vdpa_
 	if (ret)
 		return ret;
 	page = fcntl(vduse_page_fd(d), F_DUPFD_CLOEXEC, 0);
-	peer = fcntl(vduse_peer_fd(d), F_DUPFD_CLOEXEC, 0);
-	if (page < 0 || peer < 0) {
+	if (page < 0) {
 		ret = -errno;
 		close(sock);
-		if (page >= 0)
-			close(page);
 		vduse_close(d);
 		return ret;
 	}
 	f->priv = d;
 	hub_reply_fd(rep, sock);
 	hub_reply_fd(rep, page);
-	/* When the hub ends the daemon finds errors in its calls, not a socket that is always readable. */
-	hub_reply_fd(rep, peer);
 	return 0;
 }
 
@@ -180,6 +175,9 @@ static s64 dev_call(struct hub_file *f, const struct vdpa_msg *req, struct vdpa_
 		return dev_ioctl(d, req, rep);
 	case VDPA_OP_WRITE:
 		return vduse_write(d, req->data, req->head.len);
+	case VDUSE_OP_LOOK:
+		vduse_look(d);
+		return 0;
 	case VDUSE_OP_DOMAIN:
 		fd = vduse_domain_fd(d);
 		if (fd >= 0)

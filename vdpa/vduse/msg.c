@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: MIT
 /*
  * Messages to the daemon. A message is on its sender's stack, in one of two
- * lists until it is answered or withdrawn. It counts as sent once it is in the
- * socket, so the daemon's readiness is the socket's own. A daemon that goes
- * takes nothing with it: what it had not answered is sent to the next one.
+ * lists until it is answered or withdrawn: unsent, or in the socket and beyond.
+ * It can be answered once the daemon has read it, which the socket tells. A
+ * daemon that goes takes nothing with it: what it had not answered is sent to
+ * the next one.
  */
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -21,6 +23,7 @@ struct vduse_msg {
 	struct list node;
 	struct vduse_dev_request req;
 	struct vduse_dev_response resp;
+	u64 nr;			/* of those sent, from 1 */
 	bool done;
 	pthread_cond_t cond;
 };
@@ -30,8 +33,20 @@ int vduse_msg_init(struct vduse_dev *d)
 	list_init(&d->send);
 	list_init(&d->recv);
 	d->timeout = VDUSE_MSG_TIMEOUT;
-	d->sock = -1;
 	return 0;
+}
+
+/* Show whether there is something to answer. Lock held. */
+static void settle(struct vduse_dev *d)
+{
+	u64 read;
+
+	if (!d->connected_sock || d->broken)
+		return;
+	read = vduse_sock_read(&d->sock);
+	/* In the order in which they were sent. */
+	vduse_sock_writable(&d->sock, !list_empty(&d->recv) &&
+			    list_entry(d->recv.next, struct vduse_msg, node)->nr <= read);
 }
 
 /* Move what fits into the socket. Lock held. */
@@ -39,16 +54,18 @@ static void pump(struct vduse_dev *d)
 {
 	struct list *p, *n;
 
-	if (d->sock < 0 || d->broken)
+	if (!d->connected_sock || d->broken)
 		return;
 	list_for_each_safe(p, n, &d->send) {
 		struct vduse_msg *m = list_entry(p, struct vduse_msg, node);
 
-		if (send(d->sock, &m->req, sizeof(m->req), MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
-			return;
+		if (!vduse_sock_send(&d->sock, &m->req, sizeof(m->req)))
+			break;
+		m->nr = d->sock.sent;
 		list_del(p);
 		list_add_tail(p, &d->recv);
 	}
+	settle(d);
 }
 
 static void finish(struct vduse_msg *m, u32 result)
@@ -68,6 +85,8 @@ static void set_broken(struct vduse_dev *d)
 		finish(list_entry(d->send.next, struct vduse_msg, node), VDUSE_REQ_RESULT_FAILED);
 	while (!list_empty(&d->recv))
 		finish(list_entry(d->recv.next, struct vduse_msg, node), VDUSE_REQ_RESULT_FAILED);
+	if (d->connected_sock)
+		vduse_sock_break(&d->sock);
 }
 
 /* Who asked does not wait any more: killed, as a signal would end the wait in a kernel. */
@@ -133,9 +152,11 @@ int vduse_msg_send(struct vduse_dev *d, struct vduse_dev_request *req, struct vd
 	ret = wait_answer(d, &m);
 	if (ret == -ETIMEDOUT)
 		set_broken(d);
-	else if (ret)
+	else if (ret) {
 		/* Only this one is withdrawn; a late answer finds nothing. */
 		finish(&m, VDUSE_REQ_RESULT_FAILED);
+		settle(d);
+	}
 	pthread_mutex_unlock(&d->lock);
 	pthread_cond_destroy(&m.cond);
 	if (resp)
@@ -143,11 +164,12 @@ int vduse_msg_send(struct vduse_dev *d, struct vduse_dev_request *req, struct vd
 	return m.resp.result == VDUSE_REQ_RESULT_OK ? 0 : -EIO;
 }
 
-ssize_t vduse_write(struct vduse_dev *d, const void *buf, size_t len)
+/* Lock held. */
+static ssize_t reply(struct vduse_dev *d, const void *buf, size_t len)
 {
 	struct vduse_dev_response r;
 	struct list *p;
-	ssize_t ret = -ENOENT;
+	u64 read;
 
 	if (len < sizeof(r))
 		return -EINVAL;
@@ -155,67 +177,113 @@ ssize_t vduse_write(struct vduse_dev *d, const void *buf, size_t len)
 	for (unsigned i = 0; i < ARRAY_SIZE(r.reserved); i++)
 		if (r.reserved[i])
 			return -EINVAL;
-	pthread_mutex_lock(&d->lock);
+	if (list_empty(&d->recv))
+		return -ENOENT;
+	read = vduse_sock_read(&d->sock);
 	list_for_each(p, &d->recv) {
 		struct vduse_msg *m = list_entry(p, struct vduse_msg, node);
 
-		if (m->req.request_id != r.request_id)
+		if (m->req.request_id != r.request_id || m->nr > read)
 			continue;
 		m->resp = r;
 		finish(m, r.result);
-		ret = sizeof(r);
-		break;
+		pump(d);
+		return sizeof(r);
 	}
-	pump(d);
+	return -ENOENT;
+}
+
+ssize_t vduse_write(struct vduse_dev *d, const void *buf, size_t len)
+{
+	ssize_t ret;
+
+	pthread_mutex_lock(&d->lock);
+	ret = reply(d, buf, len);
 	pthread_mutex_unlock(&d->lock);
 	return ret;
 }
 
-/* Replies that come through the socket itself, such as by io_uring. */
+void vduse_look(struct vduse_dev *d)
+{
+	pthread_mutex_lock(&d->lock);
+	if (d->broken)
+		vduse_sock_break(&d->sock);
+	else
+		settle(d);
+	pthread_mutex_unlock(&d->lock);
+}
+
+/*
+ * Replies that come through the socket itself, such as by io_uring, and messages that were read so: room
+ * in our end becomes an event. False: the daemon has gone. Lock held.
+ */
+static bool run_socket(struct vduse_dev *d)
+{
+	struct vduse_dev_response r;
+	ssize_t n;
+
+	if (!d->connected_sock)
+		return false;
+	/* What is left in a broken one's socket makes its error. */
+	while (!d->broken && (n = recv(d->sock.hub, &r, sizeof(r), MSG_DONTWAIT)) >= 0)
+		if (reply(d, &r, (size_t)n) < 0)
+			log_debug("vduse %s: bad reply dropped", d->name);
+	settle(d);
+	return true;
+}
+
 static void *reader(void *arg)
 {
 	struct vduse_dev *d = arg;
-	struct vduse_dev_response r;
-	int sock;
+	struct epoll_event e;
+	bool more = true;
 
-	pthread_mutex_lock(&d->lock);
-	sock = d->sock;
-	pthread_mutex_unlock(&d->lock);
-	for (;;) {
-		ssize_t n = recv(sock, &r, sizeof(r), 0);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
+	while (more) {
+		if (epoll_wait(d->epoll, &e, 1, -1) < 0 && errno != EINTR)
 			return NULL;
-		if (vduse_write(d, &r, (size_t)n) < 0)
-			log_debug("vduse %s: bad reply dropped", d->name);
+		pthread_mutex_lock(&d->lock);
+		more = run_socket(d);
+		pthread_mutex_unlock(&d->lock);
 	}
+	return NULL;
+}
+
+static int start_reader(struct vduse_dev *d)
+{
+	struct epoll_event e = {.events = EPOLLIN | EPOLLOUT | EPOLLET};
+	int ret;
+
+	d->epoll = epoll_create1(EPOLL_CLOEXEC);
+	if (d->epoll < 0)
+		return -errno;
+	ret = epoll_ctl(d->epoll, EPOLL_CTL_ADD, d->sock.hub, &e) < 0 ? -errno : -pthread_create(&d->reader, NULL, reader, d);
+	if (ret)
+		close(d->epoll);
+	return ret;
 }
 
 int vduse_msg_connect(struct vduse_dev *d)
 {
-	int sv[2], ret;
+	int fd = vduse_sock_open(&d->sock), ret;
 
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv) < 0)
-		return -errno;
-	d->sock = sv[0];
-	ret = pthread_create(&d->reader, NULL, reader, d);
+	if (fd < 0)
+		return fd;
+	d->connected_sock = true;
+	ret = start_reader(d);
 	if (ret) {
-		close(sv[0]);
-		close(sv[1]);
-		d->sock = -1;
-		return -ret;
+		close(fd);
+		vduse_sock_close(&d->sock);
+		d->connected_sock = false;
+		return ret;
 	}
+	if (d->broken)
+		vduse_sock_break(&d->sock);
 	pump(d);
-	return sv[1];
+	return fd;
 }
 
 void vduse_msg_disconnect(struct vduse_dev *d)
 {
-	int sock = d->sock;
-
-	d->sock = -1;
 	/* Unanswered ones go first, in their order. */
 	while (!list_empty(&d->recv)) {
 		struct list *last = d->recv.prev;
@@ -223,9 +291,11 @@ void vduse_msg_disconnect(struct vduse_dev *d)
 		list_del(last);
 		list_add_after(last, &d->send);
 	}
-	shutdown(sock, SHUT_RDWR);
+	d->connected_sock = false;
+	shutdown(d->sock.hub, SHUT_RDWR);
 	pthread_mutex_unlock(&d->lock);
 	pthread_join(d->reader, NULL);
 	pthread_mutex_lock(&d->lock);
-	close(sock);
+	close(d->epoll);
+	vduse_sock_close(&d->sock);
 }

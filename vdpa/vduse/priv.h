@@ -14,6 +14,7 @@
 #include "vdpa/vdpa.h"
 #include "vdpa/vduse/domain.h"
 #include "vdpa/vduse/page.h"
+#include "vdpa/vduse/sock.h"
 #include "vdpa/vduse/vduse.h"
 
 struct vduse_vq {
@@ -49,7 +50,9 @@ struct vduse_dev {
 	u32 next_id;
 	unsigned timeout;
 	bool broken;
-	int sock;			/* our end, or -1 */
+	struct vduse_sock sock;
+	bool connected_sock;		/* false: its reader ends */
+	int epoll;			/* what the reader waits for */
 	pthread_t reader;
 
 	/* As the driver sees it. */

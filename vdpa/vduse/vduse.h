@@ -58,8 +58,9 @@ unsigned vduse_count(void);
 
 /*
  * Open: the device and, in *@sock, the descriptor that the daemon reads its
- * messages from, one request a read (a SOCK_SEQPACKET socket; also writable:
- * a reply written there that is not valid is dropped). -ENODEV, -EBUSY.
+ * messages from, one request a read (a datagram socket; also writable: a reply
+ * written there that is not valid is dropped), ready as the kernel's node is
+ * (vdpa/vduse/sock.h). -ENODEV, -EBUSY.
  */
 int __must_check vduse_open(const char *name, struct vduse_dev **d, int *sock);
 /* Last close: umem goes, outstanding messages wait for the next daemon. */
@@ -73,8 +74,8 @@ ssize_t vduse_write(struct vduse_dev *d, const void *buf, size_t len);
  * eventfd by which the client can go on itself (vdpa/vduse/page.h) with *@seq.
  */
 long vduse_ioctl(struct vduse_dev *d, u32 nr, void *arg, size_t len, int in_fd, int *out_fd, u32 *seq);
-/* The other end of @sock; stays the device's. A daemon that has it too never finds its own hung up. */
-int vduse_peer_fd(struct vduse_dev *d);
+/* A message was read from @sock, or its error: readiness is as it should be when this returns. */
+void vduse_look(struct vduse_dev *d);
 /* The file of the page, read-only; stays the device's. */
 int vduse_page_fd(struct vduse_dev *d);
 /* The bounce domain's file for a daemon that registers umem, or -EINVAL; stays the device's. */

@@ -236,6 +236,75 @@ static void *send_status(void *arg)
 	return NULL;
 }
 
+static void *get_state(void *arg);
+
+/* Waits until the socket shows @events: what is read past the API is noticed by a thread. */
+static void shows(int fd, short events)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN | POLLOUT};
+
+	for (unsigned i = 0; i < 5000; i++) {
+		poll(&p, 1, 0);
+		if (p.revents == events)
+			return;
+		usleep(1000);
+	}
+	fail_msg("poll shows %#x, not %#x", p.revents, events);
+}
+
+/* Readiness through the life of messages, however they are read and answered. */
+static void readiness(void **state)
+{
+	struct vduse_dev_request q[2];
+	struct vduse_dev_response r = { 0 };
+	struct pollfd p;
+	u16 n[2] = {0, 1};
+	pthread_t t[2];
+
+	up(2);
+	td_mute(&td);
+	p = (struct pollfd){.fd = td.sock, .events = POLLIN | POLLOUT};
+	assert_int_equal(poll(&p, 1, 0), 0);
+	/* Not writable, yet a reply to nothing is taken and dropped. */
+	for (unsigned i = 0; i < 100; i++) {
+		assert_int_equal(send(td.sock, &r, sizeof(r), 0), sizeof(r));
+		assert_int_equal(poll(&p, 1, 0), 0);
+		usleep(100);
+	}
+	for (unsigned round = 0; round < 3; round++) {
+		for (unsigned i = 0; i < 2; i++) {
+			n[i] = (u16)i;
+			pthread_create(&t[i], NULL, get_state, &n[i]);
+		}
+		shows(td.sock, POLLIN);
+		assert_int_equal(read(td.sock, &q[0], sizeof(q[0])), 152);
+		if (round)
+			vduse_look(td.d);
+		/* An answer to what has not been read is one to nothing. */
+		r.request_id = q[0].request_id + 1;
+		assert_int_equal(vduse_write(td.d, &r, sizeof(r)), -ENOENT);
+		shows(td.sock, POLLIN | POLLOUT);
+		assert_int_equal(read(td.sock, &q[1], sizeof(q[1])), 152);
+		shows(td.sock, POLLOUT);
+		for (unsigned i = 0; i < 2; i++) {
+			r.request_id = q[i].request_id;
+			/* By the socket the first, by the API the second: then at once. */
+			if (!i) {
+				assert_int_equal(send(td.sock, &r, sizeof(r), 0), sizeof(r));
+				shows(td.sock, POLLOUT);
+				while (vduse_write(td.d, &r, sizeof(r)) != -ENOENT)
+					;
+			} else {
+				assert_int_equal(vduse_write(td.d, &r, sizeof(r)), sizeof(r));
+				assert_int_equal(poll(&p, 1, 0), 0);
+			}
+			pthread_join(t[i], NULL);
+		}
+	}
+	atomic_store(&td.mute, false);
+	down();
+}
+
 static void protocol(void **state)
 {
 	struct vduse_dev_response r = { 0 };
@@ -396,6 +465,20 @@ static void broken(void **state)
 	assert_true(now_ms() - start < 500);
 	assert_int_equal(td_ioctl(&td, VDUSE_DEV_GET_FEATURES, &features, 8), -EPERM);
 	assert_int_equal(vduse_write(td.d, &late, sizeof(late)), -ENOENT);
+	/* G.A 6: that is what polling shows; who reads past the API takes it once, and asks for it again. */
+	shows(td.sock, POLLERR);
+	assert_int_equal(recv(td.sock, &late, sizeof(late), MSG_DONTWAIT), -1);
+	assert_int_equal(errno, ECONNRESET);
+	vduse_look(td.d);
+	shows(td.sock, POLLERR);
+	td_kill(&td);
+	/* The next daemon finds it so too. */
+	atomic_store(&td.mute, true);
+	assert_int_equal(vduse_open("disk", &td.d, &td.sock), 0);
+	shows(td.sock, POLLERR);
+	close(td.sock);
+	td.sock = -1;
+	vduse_close(td.d);
 	down();
 	/* Made anew it works. */
 	up(1);
@@ -852,6 +935,7 @@ int main(void)
 		{ "G.A 3: attach, destroy, open in wrong states", lifecycle, NULL, NULL, NULL },
 		{ "G.A 4: refusals of CREATE_DEV", refusals, NULL, NULL, NULL },
 		{ "G.A 5, 6: replies that are wrong; readiness", protocol, NULL, NULL, NULL },
+		{ "G.A 6: POLLIN and POLLOUT as messages come, are read and answered", readiness, NULL, NULL, NULL },
 		{ "G.A 5: replies out of order", out_of_order, NULL, NULL, NULL },
 		{ "G.A 11: unanswered messages go to the next daemon", next_daemon, NULL, NULL, NULL },
 		{ "G.A 9: files of a vhost-vdpa client, private memory", vhost_tables, NULL, NULL, NULL },
