@@ -13,11 +13,11 @@
 
 #include "vfs/vfs.h"
 
-/* Cheap for nearly all paths: nodes are below /dev and /sys. */
+/* Cheap for nearly all paths: nodes are /proc/devices or below /dev and /sys. */
 static bool ours(const char *path)
 {
 	shim_resolve();
-	return path && path[0] == '/' && (path[1] == 'd' || path[1] == 's') && vfs_is_node(path);
+	return path && path[0] == '/' && (path[1] == 'd' || path[1] == 's' || path[1] == 'p') && vfs_is_node(path);
 }
 
 /* ---- Opening ---- */

@@ -373,8 +373,9 @@ bool vfs_is_node(const char *path)
 
 static int open_text(const struct vfs_node *node, int flags)
 {
-	size_t len = strlen(node->text);
-	char self_path[32];
+	char *made, self_path[32];
+	const char *text;
+	size_t len;
 	int fd, ro;
 
 	if ((flags & O_ACCMODE) != O_RDONLY)
@@ -382,13 +383,16 @@ static int open_text(const struct vfs_node *node, int flags)
 	fd = memfd_create("userkvm-text", MFD_CLOEXEC);
 	if (fd < 0)
 		return -errno;
+	made = node->make_text ? node->make_text() : NULL;
+	text = made ? made : node->text;
+	len = strlen(text);
 	/* A second, read-only open file: writes fail, and the offset is at the start. */
 	snprintf(self_path, sizeof(self_path), "/proc/self/fd/%d", fd);
-	ro = write(fd, node->text, len) == (ssize_t)len ?
-		     open(self_path, O_RDONLY | (flags & O_CLOEXEC)) : -1;
+	ro = write(fd, text, len) == (ssize_t)len ? open(self_path, O_RDONLY | (flags & O_CLOEXEC)) : -1;
 	if (ro < 0)
 		ro = -errno;
 	close(fd);
+	free(made);
 	return ro;
 }
 

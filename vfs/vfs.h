@@ -68,6 +68,8 @@ struct vfs_node {
 	dev_t rdev;		/* what stat() says */
 	/* Not NULL: no device but a read-only file of this text; open is not used. */
 	const char *text;
+	/* Optional, beside @text, which is its failure's: make the text, when it is opened. free()d. */
+	char *(*make_text)(void);
 	/*
 	 * Not NULL: the path is a prefix ("/dev/vduse/"), and this opens what goes on with @rest, which is
 	 * not empty and has no slash. Whole paths come first. Optional: @has says whether there is such

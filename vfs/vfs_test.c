@@ -159,6 +159,30 @@ static void text_node(void **state)
 	close(fd);
 }
 
+static unsigned made;
+
+static char *make_text(void)
+{
+	return made++ ? strdup("made\n") : NULL;
+}
+
+static const struct vfs_node t_made = { .path = "/sys/test-made", .text = "not\n", .make_text = make_text };
+
+static void made_text(void **state)
+{
+	static const char *const want[] = { "not\n", "made\n" };
+
+	assert_int_equal(vfs_register_node(&t_made), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		char buf[16] = "";
+		int fd = vfs_open("/sys/test-made", O_RDONLY);
+
+		assert_true(read(fd, buf, sizeof(buf) - 1) > 0);
+		assert_string_equal(buf, want[i]);
+		close(fd);
+	}
+}
+
 /* The child of fork() forgets a parent's file; that of vfork() leaves it alone. */
 static void children_release_nothing(void **state)
 {
@@ -469,6 +493,7 @@ int main(void)
 		cmocka_unit_test(mappings_alias),
 		cmocka_unit_test(duplicates_share_a_file),
 		cmocka_unit_test(text_node),
+		cmocka_unit_test(made_text),
 		cmocka_unit_test(children_release_nothing),
 		cmocka_unit_test(forked_child_gets_eio),
 		cmocka_unit_test(notifier_hears_munmap),

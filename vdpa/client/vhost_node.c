@@ -15,10 +15,13 @@
 #include <unistd.h>
 
 #include "abi/vhost.h"
+#include "base/log.h"
 #include "vdpa/client/maps.h"
 #include "vdpa/client/vhost_wire.h"
 #include "vfs/user.h"
 #include "vfs/vfs.h"
+
+#define VHOST_MAJOR 511	/* as the first that Linux gives out dynamically */
 
 /* Numbers without a row are taken for queue calls, which begin with an index. */
 #define QUEUE_INDEX 4
@@ -235,12 +238,36 @@ static int node_adopt(int fd)
 
 static const struct vfs_node vhost_node = {
 	.path = "/dev/vhost-vdpa-", .open_at = node_open, .has = node_has,
-	.rdev = 511 << 8,
+	.rdev = VHOST_MAJOR << 8,
+};
+
+/* The host's file with our class of devices in it: programs find out by their major number what a node is. */
+static char *devices_text(void)
+{
+	static const char title[] = "Character devices:\n";
+	char host[16384], *text;
+	FILE *f = fopen("/proc/devices", "re");
+	size_t n = f ? fread(host, 1, sizeof(host) - 1, f) : 0;
+	int ret;
+
+	if (f)
+		fclose(f);
+	host[n] = '\0';
+	if (strncmp(host, title, strlen(title)))
+		return NULL;
+	ret = asprintf(&text, "%s%3d vhost-vdpa\n%s", title, VHOST_MAJOR, host + strlen(title));
+	return ret < 0 ? NULL : text;
+}
+
+static const struct vfs_node devices_node = {
+	.path = "/proc/devices", .text = "Character devices:\n\nBlock devices:\n", .make_text = devices_text,
 };
 
 static void register_vhost(void)
 {
 	if (!vfs_register_node(&vhost_node))
 		vfs_set_adopter(VHOST_VIRTIO, node_adopt);
+	if (vfs_register_node(&devices_node))
+		log_error("vhost-vdpa: /proc/devices stays the host's");
 }
 VFS_NODES(register_vhost);
