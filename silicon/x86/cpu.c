@@ -232,6 +232,7 @@ void x86_post(struct x86_cpu *cpu, u32 events)
 	int saved = errno;	/* may run in a signal handler */
 
 	atomic_fetch_or(&cpu->events, events);
+	atomic_store(&cpu->calm, 0);
 	if (unlikely(atomic_load(&cpu->asleep)))
 		syscall(SYS_futex, &cpu->events, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 	errno = saved;

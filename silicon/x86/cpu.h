@@ -170,6 +170,9 @@ struct x86_cpu {
 	/* ---- translated code: jit/ ---- */
 	struct x86_jit *jit;		/* NULL: interpreted only, or not needed so far */
 	u8 engine;			/* enum x86_engine */
+	_Atomic u32 calm;		/* 0: translated code is to be left, see x86_post() */
+	const u8 *jit_pages;		/* by page id: may it be entered? Of the context whose code is executed */
+	u64 host_sp, ring_top;		/* of translated code: jit/entry.c */
 	struct x86_jit_link *jit_link;	/* the jump by which translated code was left, if it may be linked */
 	u64 jit_tmp;			/* inside one instruction */
 	u32 jit_left;			/* instructions of the last block that were executed */
@@ -278,7 +281,17 @@ static inline bool x86_guest(const struct x86_cpu *cpu)
 	return cpu->vmx.non_root;
 }
 
-/* Set bits of cpu->events for another thread's processor, which wakes if it is halted in the guest. */
+/*
+ * Set bits of cpu->events, for another thread's processor, which wakes if it is halted in the
+ * guest, or one's own. Any thread, signal handlers.
+ *
+ * Translated code polls cpu->calm, which is not 0 while nothing is pending. Its owner sets it,
+ * then looks at the events, and clears it again if there are any (jit_enter()); everybody else
+ * only ever clears it, after the event is there. No event is lost: all four accesses are in
+ * one order, so either the owner's look sees the event, or it came before, and then the
+ * owner's 1 came before the 0 here. Being late, that 0 may stay behind when the event has been
+ * served already; it costs one way out and back.
+ */
 void x86_post(struct x86_cpu *cpu, u32 events);
 
 /*

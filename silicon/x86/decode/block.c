@@ -383,6 +383,16 @@ const struct x86_fetch *x86_block_fetch(struct x86_cpu *cpu, u64 lin)
 	return fetch(cpu, lin);
 }
 
+u64 x86_fetch_spa(const struct x86_fetch *f)
+{
+	return f->spa;
+}
+
+const u8 *x86_fetch_host(const struct x86_fetch *f)
+{
+	return f->host;
+}
+
 bool x86_block_good(struct x86_cpu *cpu, struct x86_block *b, const struct x86_fetch *e, u64 lin)
 {
 	return e->spa == (b->spa & PAGE_MASK) && block_valid(cpu, b, e, lin);

@@ -88,6 +88,9 @@ struct x86_block *x86_block_find(struct x86_cpu *cpu);
 /* The fetch translation of the page of @lin, valid until the next one. Raises. */
 struct x86_fetch;
 const struct x86_fetch *x86_block_fetch(struct x86_cpu *cpu, u64 lin);
+/* The page where it leads: its simulated physical address, and its bytes. */
+u64 x86_fetch_spa(const struct x86_fetch *f);
+const u8 *x86_fetch_host(const struct x86_fetch *f);
 /* Does memory at @lin on the page of @f still hold one-page block @b? */
 bool x86_block_good(struct x86_cpu *cpu, struct x86_block *b, const struct x86_fetch *f, u64 lin);
 /* The bytes it was decoded from, b->len. */

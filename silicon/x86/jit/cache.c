@@ -9,9 +9,7 @@
  *
  * Freshness. A jump inside a page goes straight to the target: the page was good when it
  * was entered, and what could change that (a flush, a store to its code) ends the block.
- * Every other way into a page compares the page's id in the ITLB table. An id gets there
- * when x86_block_lookup() has translated the fetch and all of the page's blocks have been
- * compared as decode.h says; x86_jit_recheck() empties the table.
+ * Every other way into a page looks whether the page may be entered (pages.c).
  *
  * Stores of other processors arrive through a process-wide list of recent stores and an
  * event, see x86_jit_stored(): they are served before any event that was raised after the
@@ -43,12 +41,6 @@
 #define STORES 256		/* remembered */
 
 /* ---- Memory ---- */
-
-static void empty_others(struct x86_jit *j)
-{
-	for (unsigned i = 0; i < JIT_CONTEXTS; i++)
-		j->other[i].ctx = JIT_NO_CTX;
-}
 
 static size_t cpu_size(void)
 {
@@ -135,13 +127,14 @@ int x86_jit_new(struct x86_cpu *cpu)
 	j->delta = j->code.rx - j->code.rw;
 	j->p = j->code.rw;
 	j->end = j->code.rw + j->code.size;
-	j->next_id = 1;
 	j->chain = true;
 	j->hot = (u16)env("USERKVM_JIT_HOT", HOT);
 	jit_stubs(j);
 	j->base = j->p;
-	j->itlb.ctx = cpu->tlb_ctx;
-	empty_others(j);
+	j->now = &j->ctx[0];
+	for (unsigned i = 0; i < JIT_CONTEXTS; i++)
+		j->ctx[i].ctx = JIT_NO_CTX;
+	jit_sum_key(j);
 	if (env("USERKVM_JIT_STATS", 0))
 		j->calls = calloc(x86_insn_rows(), sizeof(*j->calls));
 	cpu->jit = j;
@@ -196,30 +189,6 @@ void *jit_new(struct x86_jit *j, size_t size)
 	return memset(p, 0, size);
 }
 
-/* ---- Pages ---- */
-
-static struct jit_page **bucket(struct x86_jit *j, u64 spa)
-{
-	return &j->page[(spa >> PAGE_SHIFT) * 0x9e3779b97f4a7c15ull >> 52];
-}
-
-struct jit_page *jit_page(struct x86_cpu *cpu, u64 lin, u64 spa)
-{
-	struct x86_jit *j = cpu->jit;
-	struct jit_page **list = bucket(j, spa &= PAGE_MASK), *p;
-
-	lin &= PAGE_MASK;
-	for (p = *list; p; p = p->next)
-		if (p->spa == spa && p->lin == lin && p->idx == cpu->mmu_idx)
-			return p;
-	p = jit_new(j, sizeof(*p));
-	if (!p)
-		return NULL;
-	*p = (struct jit_page){ .lin = lin, .spa = spa, .id = j->next_id++, .idx = cpu->mmu_idx, .next = *list };
-	*list = p;
-	return p;
-}
-
 /* ---- Dropping ---- */
 
 static void set_rel32(u8 *at, const u8 *target)
@@ -241,6 +210,8 @@ static void unlink_block(struct x86_jit_trans *t)
 
 static void unlink_page(struct x86_jit_trans *t)
 {
+	if (t->page->summed == t)
+		t->page->summed = t->in_page;
 	for (struct x86_jit_trans **p = &t->page->trans; *p; p = &(*p)->in_page)
 		if (*p == t) {
 			*p = t->in_page;
@@ -257,7 +228,7 @@ static void drop_hash(struct x86_cpu *cpu, const struct x86_jit_trans *t)
 		*tag = 0;
 }
 
-static void drop(struct x86_cpu *cpu, struct x86_jit_trans *t)
+void jit_drop(struct x86_cpu *cpu, struct x86_jit_trans *t)
 {
 	struct x86_jit *j = cpu->jit;
 
@@ -279,7 +250,7 @@ static void drop(struct x86_cpu *cpu, struct x86_jit_trans *t)
 void x86_jit_drop_block(struct x86_cpu *cpu, struct x86_block *b)
 {
 	while (b->trans)
-		drop(cpu, b->trans);
+		jit_drop(cpu, b->trans);
 }
 
 void x86_jit_flush(struct x86_cpu *cpu)
@@ -294,130 +265,11 @@ void x86_jit_flush(struct x86_cpu *cpu)
 				drop_hash(cpu, t);
 				t->block->trans = NULL;
 			}
-	memset(j->page, 0, sizeof(j->page));
-	x86_jit_recheck(cpu);
+	jit_pages_flush(cpu);
 	j->used = 0;
 	j->p = j->base;
 	cpu->jit_link = NULL;
 	j->nr_flush++;
-}
-
-/* ---- The ITLB: ids of pages that need no check ---- */
-
-static u32 *itlb_word(struct x86_cpu *cpu, const struct jit_itlb_word *w)
-{
-	return &jit_tables(cpu)->itlb[w->idx][w->slot];
-}
-
-/* Take words out of the tables; @keep_globals: but for these. */
-static void take_out(struct x86_cpu *cpu, bool keep_globals)
-{
-	struct jit_itlb *now = &cpu->jit->itlb;
-	unsigned kept = 0;
-
-	for (unsigned i = 0; i < now->nr; i++)
-		if (keep_globals && now->word[i].global && *itlb_word(cpu, &now->word[i]) == now->word[i].id)
-			now->word[kept++] = now->word[i];
-		else if (*itlb_word(cpu, &now->word[i]) == now->word[i].id)
-			*itlb_word(cpu, &now->word[i]) = 0;
-	now->nr = kept;
-}
-
-void x86_jit_recheck(struct x86_cpu *cpu)
-{
-	if (!cpu->jit)
-		return;
-	take_out(cpu, false);
-	empty_others(cpu->jit);
-}
-
-/*
- * Of the present ITLB the global pages stay; if it was that of the context before the flush, it
- * is that of its successor now. The ids of others that were flushed will not come again.
- */
-void x86_jit_recheck_nonglobal(struct x86_cpu *cpu, unsigned before)
-{
-	struct x86_jit *j = cpu->jit;
-
-	if (!j)
-		return;
-	take_out(cpu, true);
-	if (j->itlb.ctx == before)
-		j->itlb.ctx = cpu->tlb_ctx;
-}
-
-/* The order stays: of two words for one slot the later one counts. */
-static void forget_slot(struct jit_itlb *t, unsigned slot)
-{
-	unsigned kept = 0;
-
-	for (unsigned i = 0; i < t->nr; i++)
-		if (t->word[i].slot != slot)
-			t->word[kept++] = t->word[i];
-	t->nr = kept;
-}
-
-void x86_jit_recheck_page(struct x86_cpu *cpu, u64 lin)
-{
-	struct x86_jit *j = cpu->jit;
-	unsigned slot = jit_itlb_index(lin);
-
-	if (!j)
-		return;
-	for (unsigned idx = 0; idx < X86_NR_MMU_IDX; idx++)
-		jit_tables(cpu)->itlb[idx][slot] = 0;
-	forget_slot(&j->itlb, slot);
-	for (unsigned i = 0; i < JIT_CONTEXTS; i++)
-		if (j->other[i].ctx != JIT_NO_CTX)
-			forget_slot(&j->other[i], slot);
-}
-
-/*
- * Another context is in force than the one whose ITLB this is. One that is new and differs
- * in its PCID alone takes over the global pages.
- */
-static void switch_itlb(struct x86_cpu *cpu)
-{
-	struct x86_jit *j = cpu->jit;
-	struct jit_itlb *other = &j->other[0];
-	u64 group = x86_tlb_group(cpu);
-
-	for (unsigned i = 0; i < JIT_CONTEXTS && other->ctx != cpu->tlb_ctx; i++) {
-		struct jit_itlb *o = &j->other[i];
-
-		if (o->ctx == cpu->tlb_ctx || o->ctx == JIT_NO_CTX || (other->ctx != JIT_NO_CTX && o->used < other->used))
-			other = o;
-	}
-	if (other->ctx == cpu->tlb_ctx) {
-		struct jit_itlb found = *other;
-
-		*other = j->itlb;
-		other->used = ++j->switches;
-		take_out(cpu, false);
-		j->itlb = found;
-		for (unsigned i = 0; i < found.nr; i++)
-			*itlb_word(cpu, &found.word[i]) = found.word[i].id;
-		return;
-	}
-	*other = j->itlb;
-	other->used = ++j->switches;
-	take_out(cpu, j->itlb.group == group);
-	j->itlb.ctx = cpu->tlb_ctx;
-	j->itlb.group = group;
-}
-
-static void put_in(struct x86_cpu *cpu, const struct jit_page *p)
-{
-	struct jit_itlb *now = &cpu->jit->itlb;
-	struct jit_itlb_word *w;
-
-	if (now->nr == JIT_ITLB_USED)
-		take_out(cpu, false);
-	w = &now->word[now->nr++];
-	*w = (struct jit_itlb_word){ .slot = (u16)jit_itlb_index(p->lin), .idx = p->idx, .id = p->id,
-				     .global = x86_fetch_is_global(cpu, p->lin) };
-	*itlb_word(cpu, w) = p->id;
-	now->group = x86_tlb_group(cpu);
 }
 
 /* ---- Stores to code ---- */
@@ -430,7 +282,7 @@ static void drop_range(struct x86_cpu *cpu, u64 spa, unsigned len, bool all)
 {
 	struct x86_jit_trans *next;
 
-	for (struct jit_page *p = *bucket(cpu->jit, spa); p; p = p->next) {
+	for (struct jit_page *p = *jit_page_bucket(cpu->jit, spa); p; p = p->next) {
 		if (p->spa != (spa & PAGE_MASK))
 			continue;
 		for (struct x86_jit_trans *t = p->trans; t; t = next) {
@@ -438,7 +290,7 @@ static void drop_range(struct x86_cpu *cpu, u64 spa, unsigned len, bool all)
 
 			next = t->in_page;
 			if (all || (spa < b->spa + b->len && b->spa < spa + len))
-				drop(cpu, t);
+				jit_drop(cpu, t);
 		}
 	}
 }
@@ -488,21 +340,24 @@ void x86_jit_serve(struct x86_cpu *cpu)
 
 /* ---- Finding ---- */
 
-/* Compare what the page has and let its id into the ITLB. */
-static void validate(struct x86_cpu *cpu, struct jit_page *p)
+/* The translation of block @b at cpu->rip, an old one or a new one. */
+static struct x86_jit_trans *of_block(struct x86_cpu *cpu, struct x86_block *b)
 {
-	const struct x86_fetch *f;
-	struct x86_jit_trans *next;
+	struct x86_jit *j = cpu->jit;
+	struct x86_jit_trans *t;
 
-	if (jit_tables(cpu)->itlb[p->idx][jit_itlb_index(p->lin)] == p->id)
-		return;
-	f = x86_block_fetch(cpu, p->lin);
-	for (struct x86_jit_trans *t = p->trans; t; t = next) {
-		next = t->in_page;
-		if (!x86_block_good(cpu, t->block, f, t->lin))
-			drop(cpu, t);
+	for (t = b->trans; t; t = t->in_block)
+		if (t->lin == cpu->rip && t->page->idx == cpu->mmu_idx)
+			return t;
+	if (cpu->rip < j->lo || cpu->rip > j->hi)
+		return NULL;
+	if (b->runs < j->hot) {
+		b->runs++;
+		return NULL;
 	}
-	put_in(cpu, p);
+	t = jit_translate(cpu, b, cpu->rip);
+	j->nr_trans += t != NULL;
+	return t;
 }
 
 static struct x86_jit_trans *find(struct x86_cpu *cpu)
@@ -512,37 +367,27 @@ static struct x86_jit_trans *find(struct x86_cpu *cpu)
 	u64 rip = cpu->rip;
 	unsigned slot = rip % JIT_HASH_SIZE;
 	struct x86_jit_trans *t;
-	struct x86_block *b;
+	const struct x86_fetch *f = NULL;
 
 	if (tb->tag[cpu->mmu_idx][slot] == ~rip) {
 		t = *(struct x86_jit_trans **)(tb->code[cpu->mmu_idx][slot] - 8);
-		if (tb->itlb[cpu->mmu_idx][jit_itlb_index(rip)] == t->page->id)
+		if (jit_page_is_ok(j, t->page))
 			return t;
+		f = x86_block_fetch(cpu, rip);
 	}
-	b = x86_block_lookup(cpu);
-	if (b->spa2 != ~0ull)
-		return NULL;
-	for (t = b->trans; t; t = t->in_block)
-		if (t->lin == rip && t->page->idx == cpu->mmu_idx)
-			break;
-	if (t) {
-		validate(cpu, t->page);
-		if (t->dead)
+	if (!f || x86_fetch_spa(f) != t->page->spa) {
+		struct x86_block *b = x86_block_lookup(cpu);
+
+		if (b->spa2 != ~0ull)
 			return NULL;
-	} else {
-		if (rip < j->lo || rip > j->hi)
-			return NULL;
-		if (b->runs < j->hot) {
-			b->runs++;
-			return NULL;
-		}
-		t = jit_translate(cpu, b, rip);
+		t = of_block(cpu, b);
 		if (!t)
 			return NULL;
-		validate(cpu, t->page);
+	}
+	if (!jit_page_is_ok(j, t->page)) {
+		jit_page_enter(cpu, t->page, x86_block_fetch(cpu, rip));
 		if (t->dead)
 			return NULL;
-		j->nr_trans++;
 	}
 	if (j->chain) {
 		tb->tag[cpu->mmu_idx][slot] = ~rip;
@@ -557,19 +402,31 @@ u64 jit_next(struct x86_cpu *cpu)
 	const struct jit_tables *tb = jit_tables(cpu);
 	unsigned slot = cpu->rip % JIT_HASH_SIZE;
 
-	/* Events are polled by the entry. */
-	if (!j->chain || !x86_jit_usable(cpu) || j->itlb.ctx != cpu->tlb_ctx ||
-	    tb->tag[cpu->mmu_idx][slot] != ~cpu->rip)
+	if (!j->chain || !x86_jit_usable(cpu) || tb->tag[cpu->mmu_idx][slot] != ~cpu->rip)
 		return JIT_LEAVE;
+	if (unlikely(j->now->ctx != cpu->tlb_ctx))
+		jit_pages_switch(cpu);
+	/* Page and events are looked at by the entry. */
 	return tb->code[cpu->mmu_idx][slot];
 }
 
+/*
+ * Where a link enters: jumps inside a page need no look at the page, and, forward, none at the
+ * events either: every loop has a jump backward, to another page, or by the table.
+ */
+static unsigned entry_for(const struct x86_jit_link *l, const struct x86_jit_trans *to)
+{
+	if (l->landing || l->from->page != to->page)
+		return 0;
+	return to->lin > l->from->lin ? to->body : to->main;
+}
+
 /* The jump that led out of translated code may go straight to @to from now on. */
-static void link_to(struct x86_cpu *cpu, struct x86_jit_link *l, struct x86_jit_trans *to)
+static void link_to(struct x86_jit_link *l, struct x86_jit_trans *to)
 {
 	if (l->to || l->rip != to->lin || l->from->page->idx != to->page->idx || l->from->dead)
 		return;
-	set_rel32(l->at, to->code + (l->from->page == to->page ? to->main : 0));
+	set_rel32(l->at, to->code + entry_for(l, to));
 	l->to = to;
 	l->next = to->incoming;
 	to->incoming = l;
@@ -583,8 +440,8 @@ struct x86_jit_trans *jit_find(struct x86_cpu *cpu, bool chain)
 		x86_jit_flush(cpu);
 		j->chain = chain;
 	}
-	if (unlikely(j->itlb.ctx != cpu->tlb_ctx))
-		switch_itlb(cpu);
+	if (unlikely(j->now->ctx != cpu->tlb_ctx))
+		jit_pages_switch(cpu);
 	return find(cpu);
 }
 
@@ -598,7 +455,7 @@ bool x86_jit_run(struct x86_cpu *cpu, bool chain)
 	if (!t)
 		return false;
 	if (l && chain)
-		link_to(cpu, l, t);
+		link_to(l, t);
 	cpu->jit->nr_enter++;
 	jit_enter(cpu, t);
 	return true;

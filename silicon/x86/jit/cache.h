@@ -2,8 +2,8 @@
 /*
  * One processor's translations: who knows what about a piece of code.
  *
- *	page		(linear page, physical page, TLB index): its translations are good
- *			whenever the ITLB word of its linear page holds its id
+ *	page		(linear page, physical page, TLB index): its translations are good in
+ *			each context that has its id
  *	translation	of one block at one linear address
  *	link		a jump from one translation to another, or to its exit
  */
@@ -16,16 +16,20 @@
 
 struct jit_page {
 	u64 lin, spa;		/* of the pages */
-	u32 id;			/* never 0 */
+	u16 id;
 	u8 idx;			/* enum x86_mmu_idx */
-	struct jit_page *next;	/* same hash bucket: by @spa */
+	u32 granules;		/* of the page: what @sum is made of */
+	u64 sum;
+	struct jit_page *next, *next_lin;	/* same hash bucket: by @spa, by @lin */
 	struct x86_jit_trans *trans;
+	struct x86_jit_trans *summed;	/* from this one on they are in @sum; those before are newer */
 };
 
 struct x86_jit_link {
 	u8 *at;			/* rel32, in writable memory */
 	u8 *out;		/* where it leads without a translation, in writable memory */
 	u64 rip;
+	bool landing;		/* a return led here: nothing is known of the page any more */
 	struct x86_jit_trans *from, *to;
 	struct x86_jit_link *next;	/* to the same translation */
 };
@@ -37,8 +41,8 @@ struct x86_jit_trans {
 	struct x86_jit_link *incoming;
 	u64 lin;
 	u8 *code;		/* writable address of the checked entry */
-	u32 main;		/* offsets of the main entry, of the exit to its own address, of the end */
-	u32 self, size;
+	u16 main, body;		/* offsets of the main entry, of the first instruction, */
+	u32 self, size;		/* of the exit to its own address, of the end */
 	u16 nr_access;
 	bool dead;
 	u8 dry;			/* lockstep.c: may it be run dry? */
@@ -48,11 +52,9 @@ struct x86_jit_trans {
 
 /* Tables behind struct x86_cpu, reached from RBP. */
 #define JIT_HASH_SIZE 65536u	/* by RIP bits 15:0 */
-#define JIT_ITLB_SIZE 4096u
 struct jit_tables {
 	u64 tag[X86_NR_MMU_IDX][JIT_HASH_SIZE];		/* ~RIP; 0 = none */
 	u64 code[X86_NR_MMU_IDX][JIT_HASH_SIZE];	/* checked entry */
-	u32 itlb[X86_NR_MMU_IDX][JIT_ITLB_SIZE];	/* id of struct jit_page, 0 = none */
 	_Alignas(64) u8 x87[576];			/* XSAVE area: x87.c */
 };
 #define JIT_TABLES_AT ((sizeof(struct x86_cpu) + PAGE_SIZE - 1) & PAGE_MASK)
@@ -63,43 +65,38 @@ static inline struct jit_tables *jit_tables(struct x86_cpu *cpu)
 	return (struct jit_tables *)((u8 *)cpu + JIT_TABLES_AT);
 }
 
-static inline unsigned jit_itlb_index(u64 lin)
-{
-	return (unsigned)(lin >> PAGE_SHIFT) % JIT_ITLB_SIZE;
-}
-
 #define JIT_PAGE_HASH 4096u
+#define JIT_MAX_PAGES 32768u
 
-/* What one context has in the ITLB. */
-#define JIT_ITLB_USED 512u
-struct jit_itlb {
-	u32 ctx;		/* JIT_NO_CTX = nothing */
+/* Which pages one context may enter without a look. */
+#define JIT_CTX_PAGES 1024u
+struct jit_ctx {
+	u32 ctx;		/* JIT_NO_CTX: none, but ok[] is still to be cleared */
 	u32 nr;
 	u64 used;		/* x86_jit.switches when it was put away */
 	u64 group;		/* see x86_tlb_group() */
-	struct jit_itlb_word {
-		u16 slot;
-		u8 idx;
-		bool global;
-		u32 id;
-	} word[JIT_ITLB_USED];
+	u16 id[JIT_CTX_PAGES];	/* all that may be set in ok[] */
+	u8 ok[JIT_MAX_PAGES];	/* by id of struct jit_page: 0, JIT_OK or JIT_OK_GLOBAL */
 };
-#define JIT_CONTEXTS 8
+#define JIT_OK 1
+#define JIT_OK_GLOBAL 2
+#define JIT_CONTEXTS 12
 #define JIT_NO_CTX (~0u)
 
 struct x86_jit {
 	struct jit_code code;
 	s64 delta;		/* code.rx - code.rw */
 	u8 *base, *p, *end;	/* writable: after the stubs, next free, end */
-	u64 enter, exit, exit_link, call, vec_load, vec_spill, x87_load, x87_spill;	/* stubs */
+	u64 enter, exit, exit_link, call, underflow, vec_load, vec_spill, x87_load, x87_spill;	/* stubs */
 	u8 *arena;		/* pages, translations and links */
 	size_t used;
-	struct jit_page *page[JIT_PAGE_HASH];
-	struct jit_itlb itlb;	/* in the tables */
-	struct jit_itlb other[JIT_CONTEXTS];
+	struct jit_page *page[JIT_PAGE_HASH], *page_lin[JIT_PAGE_HASH];
+	u32 nr_pages;
+	struct jit_ctx ctx[JIT_CONTEXTS];
+	struct jit_ctx *now;	/* whose code is executed */
+	u64 key[18];		/* of jit_page.sum: pages.c */
 	u64 switches;
 	u64 *calls;		/* by row: instructions executed by their handler; NULL = not counted */
-	u32 next_id;
 	u16 hot;		/* a block is interpreted so often before it is translated */
 	u64 seen;		/* stores noticed, of the process-wide list */
 	bool chain;		/* translations are linked; else each is left at its end */
@@ -121,8 +118,25 @@ struct x86_jit_trans *jit_translate(struct x86_cpu *cpu, struct x86_block *b, u6
 
 /* Arena memory, 8-byte aligned, zeroed; NULL if there is none left. cache.c */
 void *jit_new(struct x86_jit *j, size_t size);
-/* The page record of (@lin, @spa) in the present mode. */
+/* Take @t out of everything that leads to it. cache.c */
+void jit_drop(struct x86_cpu *cpu, struct x86_jit_trans *t);
+
+/* The page record of (@lin, @spa) in the present mode; NULL: no memory or id left. pages.c */
 struct jit_page *jit_page(struct x86_cpu *cpu, u64 lin, u64 spa);
+/* The first page of the bucket of @spa. */
+struct jit_page **jit_page_bucket(struct x86_jit *j, u64 spa);
+/* Make the context of the processor the one whose code is executed. */
+void jit_pages_switch(struct x86_cpu *cpu);
+/* Let @p, to which fetches of its linear page are translated by @f, into the present context; drops what is not good any more. */
+void jit_page_enter(struct x86_cpu *cpu, struct jit_page *p, const struct x86_fetch *f);
+void jit_sum_key(struct x86_jit *j);
+/* All pages are forgotten. */
+void jit_pages_flush(struct x86_cpu *cpu);
+
+static inline bool jit_page_is_ok(const struct x86_jit *j, const struct jit_page *p)
+{
+	return j->now->ok[p->id];
+}
 
 /* Checked entry for cpu->rip in the present mode, if the run loop need not look; else JIT_LEAVE. cache.c */
 u64 jit_next(struct x86_cpu *cpu);

@@ -20,11 +20,21 @@ static void from_jit_flags(struct x86_cpu *cpu)
 	x86_set_arith(cpu, (cpu->jit_flags >> 8 & 0xd5u) | (u64)(cpu->jit_flags & 1) << 11);
 }
 
+/* Let translated code run until the next event; see x86_post(). */
+static void calm_down(struct x86_cpu *cpu)
+{
+	atomic_store(&cpu->calm, 1);
+	if (atomic_load(&cpu->events))
+		atomic_store(&cpu->calm, 0);
+}
+
 void jit_enter(struct x86_cpu *cpu, struct x86_jit_trans *t)
 {
 	struct x86_jit *j = cpu->jit;
 	void (*enter)(struct x86_cpu *, u64) = (void (*)(struct x86_cpu *, u64))j->enter;
 
+	if (unlikely(!atomic_load_explicit(&cpu->calm, memory_order_relaxed)))
+		calm_down(cpu);
 	cpu->jit_flags = to_jit_flags(cpu);
 	cpu->jit_left = t->block->nr_ops;
 	enter(cpu, (u64)t->code + (u64)j->delta + t->main);

@@ -79,7 +79,7 @@ struct x86_jit_tr {
 	struct x86_block *block;
 	u64 lin;		/* of the block */
 	u8 *start;		/* of the code */
-	u8 *self[2];		/* jumps of the two entries to the way out */
+	u8 *out;		/* the jump to the way out */
 	const u8 *bytes;	/* of the present instruction */
 	const struct x86_op *op;
 	struct jit_insn in;	/* its encoding, if @parsed */

@@ -3,11 +3,13 @@
  * One block to host code:
  *
  *	trans	.quad struct x86_jit_trans *
- *	checked: mov ecx, [ITLB word of its page]; lea ecx, [rcx - id]; jrcxz main; jmp self
- *	main:	mov rcx, [events and slow]; jrcxz body; jmp self
+ *	checked: mov rcx, [jit_pages]; movzx ecx, [rcx + id of its page]; jrcxz out
+ *	main:	mov ecx, [calm]; jrcxz out
  *	body:	the instructions
  *	self:	rip := this block; leave
  *	cold:	slow paths and exits
+ *
+ * with `out: jmp self` in front of the word, as JRCXZ does not reach far.
  *
  * Entries change no flag. What each instruction becomes is the emitters' affair; what
  * they do not know is executed by its handler.
@@ -203,29 +205,29 @@ static void emit_cold(struct x86_jit_tr *t, struct x86_jit_trans *tr)
 
 /* ---- The block ---- */
 
+/* The jump whose rel8 is at @at leads to @to. */
+static void back8(u8 *at, const u8 *to)
+{
+	*at = (u8)(to - (at + 1));
+}
+
 static void entries(struct x86_jit_tr *t, struct x86_jit_trans *tr)
 {
 	struct jit_asm *a = &t->a;
-	unsigned idx = tr->page->idx;
-	u8 *skip;
 
-	jit_load(a, JIT_RCX, jit_at(JIT_RBP, JIT_TABLE(itlb[idx][jit_itlb_index(t->lin)])), 4);
-	jit_lea(a, JIT_RCX, jit_at(JIT_RCX, -(s32)tr->page->id), 4);
-	skip = jit_jrcxz(a);
-	t->self[0] = jit_jmp(a);
-	jit_bind8(a, skip);
-	tr->main = (u32)(a->p - t->start);
-	jit_load(a, JIT_RCX, JIT_FIELD(events), 8);
-	skip = jit_jrcxz(a);
-	t->self[1] = jit_jmp(a);
-	jit_bind8(a, skip);
+	jit_load(a, JIT_RCX, JIT_FIELD(jit_pages), 8);
+	jit_op_rm(a, 0x0fb6, JIT_RCX, jit_at(JIT_RCX, tr->page->id), 4);	/* movzx ecx, m8 */
+	back8(jit_jrcxz(a), t->out);
+	tr->main = (u16)(a->p - t->start);
+	jit_load(a, JIT_RCX, JIT_FIELD(calm), 4);
+	back8(jit_jrcxz(a), t->out);
+	tr->body = (u16)(a->p - t->start);
 }
 
 static void self_exit(struct x86_jit_tr *t, struct x86_jit_trans *tr)
 {
 	tr->self = (u32)(t->a.p - t->start);
-	jit_bind(&t->a, t->self[0]);
-	jit_bind(&t->a, t->self[1]);
+	jit_bind(&t->a, t->out + 1);
 	leave_at(t, t->lin, 0);
 }
 
@@ -290,8 +292,10 @@ static struct x86_jit_trans *translate(struct x86_cpu *cpu, struct x86_block *b,
 	t->nr_cold = t->nr_access = 0;
 	t->flags = (struct jit_flags){ .where = JIT_FL_LIVE };
 	t->vec = 0;
-	while (((u64)t->a.p + 8) & 15)
+	while (((u64)t->a.p + 5 + 8) & 15)
 		jit_8(&t->a, 0xcc);
+	t->out = t->a.p;
+	jit_jmp(&t->a);
 	jit_64(&t->a, (u64)tr);
 	t->start = t->a.p;
 	tr->page = page;

@@ -19,7 +19,7 @@
 
 void vmx_poll_boundaries(struct x86_cpu *cpu)
 {
-	atomic_fetch_or(&cpu->events, X86_EV_TIMER);
+	x86_post(cpu, X86_EV_TIMER);
 }
 
 static bool take(struct x86_cpu *cpu, u32 event)
