@@ -108,6 +108,14 @@ u8 *jit_jmp(struct jit_asm *a)
 	return a->p - 4;
 }
 
+u8 *jit_call(struct jit_asm *a)
+{
+	jit_room(a);
+	jit_8(a, 0xe8);
+	jit_32(a, 0);
+	return a->p - 4;
+}
+
 u8 *jit_jcc(struct jit_asm *a, unsigned cc)
 {
 	jit_room(a);

@@ -141,6 +141,7 @@ void jit_pop_flags(struct jit_asm *a);
 /* ---- Jumps: return the place of the displacement, for jit_bind() ---- */
 
 u8 *jit_jmp(struct jit_asm *a);				/* rel32 */
+u8 *jit_call(struct jit_asm *a);			/* rel32 */
 u8 *jit_jcc(struct jit_asm *a, unsigned cc);		/* rel32 */
 u8 *jit_jcc8(struct jit_asm *a, unsigned cc);
 u8 *jit_jrcxz(struct jit_asm *a);			/* rel8; reads RCX, no flags */

@@ -87,7 +87,7 @@ struct x86_jit {
 	struct jit_code code;
 	s64 delta;		/* code.rx - code.rw */
 	u8 *base, *p, *end;	/* writable: after the stubs, next free, end */
-	u64 enter, exit, exit_link, call, underflow, vec_load, vec_spill, x87_load, x87_spill;	/* stubs */
+	u64 enter, exit, exit_link, call, call_end, vec_load, vec_spill, x87_load, x87_spill;	/* stubs */
 	u8 *arena;		/* pages, translations and links */
 	size_t used;
 	struct jit_page *page[JIT_PAGE_HASH], *page_lin[JIT_PAGE_HASH];

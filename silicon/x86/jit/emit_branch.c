@@ -1,5 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* Near branches. A target that needs a canonical check is left to the handler. */
+/*
+ * Near branches. A target that needs a canonical check is left to the handler.
+ *
+ * Calls and returns use the host's own, whose predictor knows where a return goes. A call
+ * pushes the guest's return address and then the host's on the host stack (entry.c: the
+ * ring); a return compares the former with what it has popped from the guest's stack. Equal:
+ * the host returns behind the call, where a jump leads to the guest's return address as any
+ * jump would that comes from another page. Not equal, because the guest does something else
+ * than calling and returning: what is on the ring is forgotten, and the table finds the target.
+ */
 #include "silicon/x86/jit/jit_priv.h"
 
 #include "silicon/x86/jit/cache.h"
@@ -51,18 +60,51 @@ static bool jmp(struct x86_jit_tr *t)
 	return true;
 }
 
+static bool imm32(u64 v)
+{
+	return (s64)v == (s32)v;
+}
+
+/* The guest's push; RAX holds the address afterwards if it is no immediate operand. */
 static void push_next_rip(struct x86_jit_tr *t)
 {
 	unsigned rsp = (unsigned)jit_home(X86_RSP);
 
 	jit_flags_read(t);
-	if ((s64)t->next_rip == (s32)t->next_rip) {
+	if (imm32(t->next_rip)) {
 		jit_store_imm(&t->a, jit_at(JIT_RCX, 0), (s32)t->next_rip, 8);
 	} else {
 		jit_mov_imm(&t->a, JIT_RAX, t->next_rip);
 		jit_store(&t->a, JIT_RAX, jit_at(JIT_RCX, 0), 8);
 	}
 	jit_lea(&t->a, rsp, jit_at(rsp, -8), 8);
+}
+
+/* The host's call, to @target or [cpu->jit_tmp] if that is 0, and what comes after the return. */
+static void host_call(struct x86_jit_tr *t, u64 target)
+{
+	struct jit_asm *a = &t->a;
+	u64 again = jit_here(a);
+	u8 *full;
+
+	jit_op_rr(a, 0x0fb7, JIT_RCX, JIT_RSP, 4);	/* movzx ecx, sp: 0 where the ring ends */
+	full = jit_jrcxz(a);
+	if (imm32(t->next_rip)) {
+		jit_8(a, 0x68);				/* push imm32 */
+		jit_32(a, (u32)t->next_rip);
+	} else {
+		jit_8(a, 0x50);				/* push rax */
+	}
+	if (target)
+		jit_exit(t, jit_call(a), target);
+	else
+		jit_op_rm(a, 0xff, 2, JIT_FIELD(jit_tmp), 4);
+	jit_lea(a, JIT_RSP, jit_at(JIT_RSP, 8), 8);
+	jit_exit_landing(t, jit_jmp(a), t->next_rip);
+	jit_bind8(a, full);
+	jit_load(a, JIT_RSP, JIT_FIELD(ring_top), 8);
+	jit_jmp_to(a, again);
+	t->ended = true;
 }
 
 static bool call(struct x86_jit_tr *t)
@@ -73,8 +115,7 @@ static bool call(struct x86_jit_tr *t)
 		return false;
 	jit_mem_at(t, X86_SS, X86_RSP, -8, 8, true);
 	push_next_rip(t);
-	jit_exit(t, jit_jmp(&t->a), target);
-	t->ended = true;
+	host_call(t, target);
 	return true;
 }
 
@@ -132,27 +173,38 @@ static bool jmp_indirect(struct x86_jit_tr *t)
 
 static bool call_indirect(struct x86_jit_tr *t)
 {
+	if (!plain_target(t, t->next_rip))
+		return false;
 	load_target(t);
 	probe(t);
 	jit_load(&t->a, JIT_RAX, table(t, JIT_TABLE(code)), 8);
 	jit_store(&t->a, JIT_RAX, JIT_FIELD(jit_tmp), 8);
 	jit_mem_at(t, X86_SS, X86_RSP, -8, 8, true);
 	push_next_rip(t);
-	jit_op_rm(&t->a, 0xff, 4, JIT_FIELD(jit_tmp), 4);
-	t->ended = true;
+	host_call(t, 0);
 	return true;
 }
 
 static bool ret(struct x86_jit_tr *t)
 {
 	unsigned rsp = (unsigned)jit_home(X86_RSP);
+	s32 by = 8 + (u16)t->op->imm;
+	u8 *hit;
 
 	jit_mem_at(t, X86_SS, X86_RSP, 0, 8, false);
 	jit_flags_read(t);
 	jit_load(&t->a, JIT_RAX, jit_at(JIT_RCX, 0), 8);
+	jit_load(&t->a, JIT_RCX, jit_at(JIT_RSP, 8), 8);
+	jit_op_rr(&t->a, 0xf7, 2, JIT_RCX, 8);		/* not */
+	jit_lea(&t->a, JIT_RCX, jit_at_index(JIT_RCX, JIT_RAX, 0, 1), 8);
+	hit = jit_jrcxz(&t->a);
 	probe(t);
-	jit_lea(&t->a, rsp, jit_at(rsp, 8 + (u16)t->op->imm), 8);
+	jit_lea(&t->a, rsp, jit_at(rsp, by), 8);
+	jit_load(&t->a, JIT_RSP, JIT_FIELD(ring_top), 8);
 	jump_table(t);
+	jit_bind8(&t->a, hit);
+	jit_lea(&t->a, rsp, jit_at(rsp, by), 8);
+	jit_8(&t->a, 0xc3);
 	return true;
 }
 

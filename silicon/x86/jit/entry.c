@@ -4,6 +4,13 @@
  * instructions that are executed by their handler.
  *
  * cpu->jit_flags: AH of LAHF in bits 15:8, OF in bit 0, as `lahf; seto al` makes it.
+ *
+ * The ring: translated code runs on the host's stack below the frame of the stub that entered
+ * it, and keeps its calls there, two words each: the host's return address and the guest's
+ * (emit_branch.c). It begins at cpu->ring_top and ends where the low 16 bits of RSP are 0, 127
+ * calls deep; then it begins anew, as it does when a return is not the one that was expected.
+ * At its bottom is an entry for guest address 0, which leaves. What is on it leads to code of
+ * one TLB index, so that a change of that empties it too. Handlers run below it.
  */
 #include "silicon/x86/flags.h"
 #include "silicon/x86/jit/cache.h"
@@ -61,11 +68,15 @@ u64 jit_call_c(struct x86_cpu *cpu, struct x86_jit_trans *t, u64 nr)
 	/* Else they are what they were; what ends a block may load all of RFLAGS. */
 	if (op->flags_out || op->flags & X86_OP_END)
 		cpu->jit_flags = to_jit_flags(cpu);
+	/* Behind the block all is looked at anyway: the table, the page. */
+	if (op->flags & X86_OP_END)
+		cpu->slow &= ~(u32)X86_SLOW_CODE;
 	/* STAC and CLAC change the TLB array inside a block. */
 	if (likely(!(op->flags & X86_OP_END) && !cpu->slow && cpu->mmu_idx == t->page->idx))
 		return JIT_GO_ON;
 	cpu->jit_left = (u32)nr + 1;
 	cpu->rip = cpu->gpr[X86_REG_NEXT_RIP];
+	cpu->jit_tmp = cpu->mmu_idx != t->page->idx;
 	return cpu->slow ? JIT_LEAVE : jit_next(cpu);
 }
 
@@ -101,8 +112,25 @@ static void load_homes(struct jit_asm *a)
 			jit_load(a, (unsigned)jit_home(r), jit_gpr(r), 8);
 }
 
+#define RING_SIZE 2048
+
+/* In the stub that is entered from C. RAX is clobbered. */
+static void make_ring(struct jit_asm *a, u64 bottom)
+{
+	jit_store(a, JIT_RSP, JIT_FIELD(host_sp), 8);
+	/* Room for what a small ring is short of. */
+	jit_lea(a, JIT_RAX, jit_at(JIT_RSP, -2 * RING_SIZE), 8);
+	jit_alu_ri(a, JIT_AND, JIT_RAX, ~0xffff, 8);
+	jit_lea(a, JIT_RSP, jit_at(JIT_RAX, RING_SIZE - 16), 8);
+	jit_store(a, JIT_RSP, JIT_FIELD(ring_top), 8);
+	jit_mov_imm(a, JIT_RAX, bottom);
+	jit_store(a, JIT_RAX, jit_at(JIT_RSP, 0), 8);
+	jit_store_imm(a, jit_at(JIT_RSP, 8), 0, 8);
+}
+
 static void leave(struct jit_asm *a)
 {
+	jit_load(a, JIT_RSP, JIT_FIELD(host_sp), 8);
 	jit_alu_ri(a, JIT_ADD, JIT_RSP, 8, 8);
 	for (unsigned i = ARRAY_SIZE(callee_saved); i-- > 0; )
 		pop(a, callee_saved[i]);
@@ -134,25 +162,82 @@ static u64 begin(struct jit_asm *a)
 	return jit_here(a);
 }
 
+static void jump_rcx(struct jit_asm *a)
+{
+	jit_8(a, 0xff);
+	jit_8(a, 0xe1);
+}
+
+/* rax = struct x86_jit_trans, ecx = index of the instruction; flags are in cpu->jit_flags. RCX := what C says. */
+static void call_c(struct x86_jit *j, struct jit_asm *a)
+{
+	save_homes(a);
+	jit_alu_ri(a, JIT_SUB, JIT_RSP, 8, 8);
+	jit_mov_rr(a, JIT_RDI, JIT_RBP);
+	jit_mov_rr(a, JIT_RSI, JIT_RAX);
+	jit_mov_rr(a, JIT_RDX, JIT_RCX);
+	jit_vec_spill(j, a);
+	jit_mov_imm(a, JIT_RAX, (u64)jit_call_c);
+	jit_op_rr(a, 0xff, 2, JIT_RAX, 4);
+	jit_mov_rr(a, JIT_RCX, JIT_RAX);
+}
+
+static void leave_if_said(struct jit_asm *a)
+{
+	u8 *jump;
+
+	jit_alu_ri(a, JIT_CMP, JIT_RCX, JIT_LEAVE, 8);
+	jump = jit_jcc8(a, JIT_NE);
+	leave(a);
+	jit_bind8(a, jump);
+}
+
+/* An instruction inside a block: return to the next one, or go on elsewhere, by another TLB index. */
+static void call_stub(struct x86_jit *j, struct jit_asm *a)
+{
+	u8 *go_on;
+
+	call_c(j, a);
+	go_on = jit_jrcxz(a);
+	leave_if_said(a);
+	jit_load(a, JIT_RSP, JIT_FIELD(ring_top), 8);
+	load_homes(a);
+	jit_asm_load_flags(a);
+	jump_rcx(a);
+	jit_bind8(a, go_on);
+	load_homes(a);
+	jit_alu_ri(a, JIT_ADD, JIT_RSP, 8, 8);
+	jit_8(a, 0xc3);
+}
+
+/* The last one of a block: return to a jump to RCX. */
+static void call_end_stub(struct x86_jit *j, struct jit_asm *a)
+{
+	u8 *same;
+
+	call_c(j, a);
+	leave_if_said(a);
+	jit_op_rm(a, 0x83, JIT_CMP, JIT_FIELD(jit_tmp), 4);
+	jit_8(a, 0);
+	same = jit_jcc8(a, JIT_E);
+	jit_load(a, JIT_RAX, jit_at(JIT_RSP, 8), 8);
+	jit_load(a, JIT_RSP, JIT_FIELD(ring_top), 8);
+	push(a, JIT_RAX);
+	push(a, JIT_RAX);
+	jit_bind8(a, same);
+	load_homes(a);
+	jit_asm_load_flags(a);
+	jit_lea(a, JIT_RSP, jit_at(JIT_RSP, 8), 8);
+	jit_8(a, 0xc3);
+}
+
 void jit_stubs(struct x86_jit *j)
 {
 	struct jit_asm asm_ = { .p = j->p, .end = j->end - JIT_ASM_SLACK, .delta = j->delta }, *a = &asm_;
-	u8 *go_on, *jump;
+	u64 bottom;
 
 	begin(a);
 	jit_vec_stubs(j, a);
-
-	/* enter(rdi = cpu, rsi = code) */
-	j->enter = begin(a);
-	for (unsigned i = 0; i < ARRAY_SIZE(callee_saved); i++)
-		push(a, callee_saved[i]);
-	jit_alu_ri(a, JIT_SUB, JIT_RSP, 8, 8);
-	jit_mov_rr(a, JIT_RBP, JIT_RDI);
-	jit_mov_rr(a, JIT_RCX, JIT_RSI);
-	load_homes(a);
-	jit_asm_load_flags(a);
-	jit_8(a, 0xff);			/* jmp rcx */
-	jit_8(a, 0xe1);
 
 	/* exit_link: rax = struct x86_jit_link. exit: cpu->rip is set. */
 	j->exit_link = begin(a);
@@ -163,31 +248,27 @@ void jit_stubs(struct x86_jit *j)
 	save_homes(a);
 	leave(a);
 
-	/* call: rax = struct x86_jit_trans, ecx = index of the instruction; flags are in cpu->jit_flags. */
-	j->call = begin(a);
-	save_homes(a);
+	/* A return to address 0 with an empty ring. */
+	bottom = begin(a);
+	jit_store_imm(a, JIT_FIELD(rip), 0, 8);
+	jit_jmp_to(a, j->exit);
+
+	/* enter(rdi = cpu, rsi = code) */
+	j->enter = begin(a);
+	for (unsigned i = 0; i < ARRAY_SIZE(callee_saved); i++)
+		push(a, callee_saved[i]);
 	jit_alu_ri(a, JIT_SUB, JIT_RSP, 8, 8);
-	jit_mov_rr(a, JIT_RDI, JIT_RBP);
-	jit_mov_rr(a, JIT_RSI, JIT_RAX);
-	jit_mov_rr(a, JIT_RDX, JIT_RCX);
-	jit_vec_spill(j, a);
-	jit_mov_imm(a, JIT_RAX, (u64)jit_call_c);
-	jit_op_rr(a, 0xff, 2, JIT_RAX, 4);
-	jit_mov_rr(a, JIT_RCX, JIT_RAX);
-	go_on = jit_jrcxz(a);
-	jit_alu_ri(a, JIT_ADD, JIT_RSP, 16, 8);
-	jit_alu_ri(a, JIT_CMP, JIT_RCX, JIT_LEAVE, 8);
-	jump = jit_jcc8(a, JIT_NE);
-	leave(a);
-	jit_bind8(a, jump);
+	jit_mov_rr(a, JIT_RBP, JIT_RDI);
+	jit_mov_rr(a, JIT_RCX, JIT_RSI);
+	make_ring(a, bottom);
 	load_homes(a);
 	jit_asm_load_flags(a);
-	jit_8(a, 0xff);			/* jmp rcx */
-	jit_8(a, 0xe1);
-	jit_bind8(a, go_on);
-	load_homes(a);
-	jit_alu_ri(a, JIT_ADD, JIT_RSP, 8, 8);
-	jit_8(a, 0xc3);
+	jump_rcx(a);
+
+	j->call = begin(a);
+	call_stub(j, a);
+	j->call_end = begin(a);
+	call_end_stub(j, a);
 	begin(a);
 	j->p = a->p;
 }

@@ -6,7 +6,7 @@
  * without any fix-up:
  *
  *	rbp		struct x86_cpu *
- *	rsp		host stack, 16-byte aligned
+ *	rsp		host stack, 16-byte aligned: the ring of entry.c
  *	rax, rcx	scratch inside one guest instruction
  *	the others	twelve guest registers, see jit_home(); the rest live in cpu->gpr[]
  *	EFLAGS		the guest's arithmetic flags at every block boundary
@@ -65,6 +65,7 @@ struct jit_cold {
 	u8 vec, vec_after;	/* VEC: what to load; t->vec behind the instruction */
 	u16 nr;			/* index of the instruction */
 	u64 rip;		/* EXIT: where to */
+	bool landing;		/* EXIT: behind a return */
 };
 
 /* Host faults from @begin to @end go on at @slow, a slow path of the instruction. */
@@ -170,6 +171,8 @@ void jit_slow_jmp(struct x86_jit_tr *t);
 
 /* The jump whose rel32 is at @from leaves the block for @rip; flags are in EFLAGS there. */
 void jit_exit(struct x86_jit_tr *t, u8 *from, u64 rip);
+/* The same behind a return to this translation. */
+void jit_exit_landing(struct x86_jit_tr *t, u8 *from, u64 rip);
 struct jit_cold *jit_cold(struct x86_jit_tr *t, enum jit_cold_kind kind, u8 *from);
 
 /* ---- Vector state: vec.c ---- */

@@ -91,6 +91,14 @@ void jit_exit(struct x86_jit_tr *t, u8 *from, u64 rip)
 	jit_cold(t, JIT_COLD_EXIT, from)->rip = rip;
 }
 
+void jit_exit_landing(struct x86_jit_tr *t, u8 *from, u64 rip)
+{
+	struct jit_cold *c = jit_cold(t, JIT_COLD_EXIT, from);
+
+	c->rip = rip;
+	c->landing = true;
+}
+
 void jit_slow_jcc(struct x86_jit_tr *t, unsigned cc)
 {
 	jit_cold(t, JIT_COLD_SLOW, jit_jcc(&t->a, cc));
@@ -113,7 +121,15 @@ static void call_stub(struct x86_jit_tr *t, unsigned nr)
 	rel = (s32)(t->start - 8 - (t->a.p + 4));
 	jit_32(&t->a, (u32)rel);
 	jit_mov_imm(&t->a, JIT_RCX, nr);
-	jit_call_to(&t->a, t->cpu->jit->call);
+	if (!(t->block->op[nr].flags & X86_OP_END)) {
+		jit_call_to(&t->a, t->cpu->jit->call);
+		return;
+	}
+	/* A jump of its own for each site, for the host's predictor. */
+	jit_call_to(&t->a, t->cpu->jit->call_end);
+	jit_room(&t->a);
+	jit_8(&t->a, 0xff);		/* jmp rcx */
+	jit_8(&t->a, 0xe1);
 }
 
 void jit_call_handler(struct x86_jit_tr *t)
@@ -144,10 +160,10 @@ static void cold_slow(struct x86_jit_tr *t, const struct jit_cold *c, const stru
 	t->flags = c->before;
 	jit_flags_save(t);
 	call_stub(t, c->nr);
-	if (after.where == JIT_FL_LIVE || c->vec_after)
-		jit_asm_load_flags(&t->a);
 	if (!c->back)
 		return;
+	if (after.where == JIT_FL_LIVE || c->vec_after)
+		jit_asm_load_flags(&t->a);
 	if (!c->vec_after) {
 		jit_jmp_to(&t->a, (u64)c->back + (u64)t->a.delta);
 		return;
@@ -177,7 +193,7 @@ static void cold_exit(struct x86_jit_tr *t, const struct jit_cold *c, struct x86
 		t->a.full = true;
 		return;
 	}
-	*l = (struct x86_jit_link){ .at = c->from, .out = t->a.p, .rip = c->rip, .from = tr };
+	*l = (struct x86_jit_link){ .at = c->from, .out = t->a.p, .rip = c->rip, .landing = c->landing, .from = tr };
 	jit_mov_imm(&t->a, JIT_RAX, (u64)l);
 	jit_jmp_to(&t->a, t->cpu->jit->exit_link);
 }
