@@ -18,6 +18,7 @@
 #include "silicon/x86/insn/fp_state.h"
 #include "silicon/x86/jit/rewrite.h"
 #include "silicon/x86/jit/test_gen.h"
+#include "silicon/x86/mmu/mem.h"
 #include "silicon/x86/sys/sys.h"
 #include "silicon/x86/test_cpu.h"
 
@@ -320,6 +321,69 @@ static void test_smap(void **state)
 	}
 }
 
+/* ---- Calls and returns ---- */
+
+/* Three times: what is translated first is linked when it runs again. */
+static void thrice(u64 rsp)
+{
+	choose_state();
+	start.s.gpr[X86_RSP] = rsp;
+	start.s.gpr[X86_RBX] = T_DATA;
+	start.s.cr4 |= CR4_SMAP;
+	memcpy(start.data + (T_CODE - T_MEM), code, code_len);
+	for (unsigned i = 0; i < 3; i++) {
+		run(interp, &got[0]);
+		run(jit, &got[1]);
+		assert_false(compare(true));
+	}
+}
+
+/* Stacks in a supervisor page, so that they do not depend on AC. */
+static void test_returns(void **state)
+{
+	static const char *const program[] = {
+		/* mov ecx, 300; call f; hlt; f: inc eax; dec ecx; jz +5; call f; inc edx; ret: deeper than the ring */
+		"b9 2c 01 00 00 e8 01 00 00 00 f4 ff c0 ff c9 74 05 e8 f5 ff ff ff ff c2 c3",
+		/* call a; hlt; a: call b; ud2; b: add rsp, 8; ret: past one level */
+		"e8 01 00 00 00 f4 e8 02 00 00 00 0f 0b 48 83 c4 08 c3",
+		/* call a; a: ret, to its own call's end first and then to what was on the stack: not present */
+		"6a 05 e8 00 00 00 00 c3",
+		/* lea rax, [rip + 4]; push rax; ret; ud2; hlt: a return that nobody called for */
+		"48 8d 05 04 00 00 00 50 c3 0f 0b f4",
+		/* push 0; ret: the ring is empty */
+		"6a 00 c3",
+		/* mov rax, 8000000000000000h; push rax; ret 16: not canonical */
+		"48 b8 00 00 00 00 00 00 00 80 50 c2 10 00",
+		/* lea rax, [rip + 6]; call rax; hlt; 3 * nop; ret */
+		"48 8d 05 06 00 00 00 ff d0 f4 90 90 90 c3",
+	};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(program); i++) {
+		code_len = test_hex(code, program[i]);
+		thrice(T_STACK + 0xff0);
+	}
+}
+
+/*
+ * call f; mov eax, [rbx]; call g; mov ecx, [rbx]; hlt; f: stac; ret; g: clac; ret: returns by another
+ * TLB index than the calls, and the second access must fault.
+ */
+static void test_returns_smap(void **state)
+{
+	u64 *pte = test_pte(T_STACK), before = *pte;
+
+	*pte &= ~4ull;
+	x86_tlb_flush_all(interp);
+	x86_tlb_flush_all(jit);
+	code_len = test_hex(code, "e8 0a 00 00 00 8b 03 e8 07 00 00 00 8b 0b f4 0f 01 cb c3 0f 01 ca c3");
+	thrice(T_STACK + 0xff0);
+	assert_int_equal(got[1].result, X86_RUN_SHUTDOWN);
+	assert_int_equal(got[1].s.cr2, T_DATA);
+	*pte = before;
+	x86_tlb_flush_all(interp);
+	x86_tlb_flush_all(jit);
+}
+
 static int setup(void **state)
 {
 	setenv("USERKVM_JIT_HOT", "0", 1);
@@ -354,6 +418,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_int),
 		cmocka_unit_test(test_any),
 		cmocka_unit_test(test_smap),
+		cmocka_unit_test(test_returns),
+		cmocka_unit_test(test_returns_smap),
 	};
 
 	/* Another seed than in CI, to look further. */
