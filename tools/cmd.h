@@ -20,6 +20,7 @@ extern const struct cmd cmd_doctor;
 extern const struct cmd cmd_initrd;
 extern const struct cmd cmd_run;
 extern const struct cmd cmd_stat;
+extern const struct cmd cmd_trace;
 extern const struct cmd cmd_vdpa;
 
 /* Print one line to standard error and the way to the help text. Returns EXIT_USAGE. */

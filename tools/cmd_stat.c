@@ -30,13 +30,18 @@ struct stat_opts {
 	const char *file;
 	int pid;
 	double every;
-	bool once;
+	bool once, json;
 };
 
 static int fail(const char *what, int err)
 {
 	fprintf(stderr, "userkvm stat: %s: %s\n", what, strerror(-err));
 	return EXIT_ERROR;
+}
+
+static void show(struct stat_opts *o, const char *whose, FILE *f)
+{
+	(o->json ? exit_report_json : exit_report_print)(&o->report, whose, f);
 }
 
 /* ---- Areas of running processes ---- */
@@ -172,7 +177,7 @@ static int live(struct stat_opts *o)
 		}
 		if (!o->once && isatty(STDOUT_FILENO))
 			fputs("\033[H\033[2J", stdout);
-		exit_report_print(&o->report, whose, stdout);
+		show(o, whose, stdout);
 		fflush(stdout);
 		detach_all(list);
 		list = NULL;
@@ -296,7 +301,7 @@ static int run_command(const struct cmd *cmd, struct stat_opts *o, bool record, 
 	status = run_in(folder, argv, argc);
 	ret = take_folder(o, folder, record ? out : NULL);
 	if (!record && !ret)
-		exit_report_print(&o->report, "all VMs", out);
+		show(o, "all VMs", out);
 	if (out != stderr && fclose(out))
 		ret = -errno;
 	return ret ? fail("result", ret) : status;
@@ -313,6 +318,7 @@ static int parse(const struct cmd *cmd, int argc, char **argv, struct stat_opts 
 		{ "pid", required_argument, NULL, 'p' },
 		{ "display", required_argument, NULL, 'd' },
 		{ "once", no_argument, NULL, '1' },
+		{ "json", no_argument, NULL, 'j' },
 		{ "input", required_argument, NULL, 'i' },
 		{ "output", required_argument, NULL, 'o' },
 		{ 0 },
@@ -321,7 +327,7 @@ static int parse(const struct cmd *cmd, int argc, char **argv, struct stat_opts 
 	int c;
 
 	optind = 1;
-	while ((c = getopt_long(argc, argv, "+:e:k:p:d:1i:o:", options, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, "+:e:k:p:d:1ji:o:", options, NULL)) != -1) {
 		end = (char *)"";
 		switch (c) {
 		case 'e':
@@ -348,6 +354,9 @@ static int parse(const struct cmd *cmd, int argc, char **argv, struct stat_opts 
 			break;
 		case '1':
 			o->once = true;
+			break;
+		case 'j':
+			o->json = true;
 			break;
 		case 'i':
 		case 'o':
@@ -392,7 +401,7 @@ static int cmd_stat_run(const struct cmd *cmd, int argc, char **argv)
 		ret = take_file(&o, o.file ? o.file : RECORD_FILE, NULL);
 		if (ret)
 			return fail(o.file ? o.file : RECORD_FILE, ret);
-		exit_report_print(&o.report, "all VMs", stdout);
+		show(&o, "all VMs", stdout);
 	}
 	exit_report_clear(&o.report);
 	return ret;
@@ -417,6 +426,7 @@ const struct cmd cmd_stat = {
 "  -p, --pid PID        only this process\n"
 "  -d, --display S      seconds between two reports (1)\n"
 "  -1, --once           one report of one such span\n"
+"  -j, --json           each report as one line of JSON\n"
 "  -o, --output FILE    where to write (record: " RECORD_FILE ")\n"
 "  -i, --input FILE     what to report (" RECORD_FILE ")\n"
 "\n"

@@ -120,17 +120,48 @@ static void print_key(const struct exit_report *r, u64 key, char out[32])
 	}
 }
 
-void exit_report_print(struct exit_report *r, const char *whose, FILE *f)
+static void sort_and_sum(struct exit_report *r, u64 *samples, u64 *ns)
 {
-	u64 samples = 0, ns = 0;
-	char key[32] = "";
-
 	if (r->nr)
 		qsort(r->rows, r->nr, sizeof(*r->rows), r->by_time ? more_time : more_samples);
+	*samples = *ns = 0;
 	for (unsigned i = 0; i < r->nr; i++) {
-		samples += r->rows[i].count;
-		ns += r->rows[i].sum;
+		*samples += r->rows[i].count;
+		*ns += r->rows[i].sum;
 	}
+}
+
+void exit_report_json(struct exit_report *r, const char *whose, FILE *f)
+{
+	u64 samples, ns;
+	char key[32] = "";
+
+	sort_and_sum(r, &samples, &ns);
+	fprintf(f, "{\"event\": \"%s\", \"whose\": \"%s\", \"vcpu\": ", events[r->event].name, whose);
+	if (r->vcpu < 0)
+		fprintf(f, "null");
+	else
+		fprintf(f, "%d", r->vcpu);
+	fprintf(f, ", \"samples\": %llu, \"time_ns\": %llu, \"lost\": %llu, \"rows\": [",
+		(unsigned long long)samples, (unsigned long long)ns, (unsigned long long)r->lost);
+	for (unsigned i = 0; i < r->nr; i++) {
+		const struct hv_exit_row *row = &r->rows[i];
+
+		print_key(r, row->key, key);
+		fprintf(f, "%s{\"key\": \"%s\", \"samples\": %llu, \"time_ns\": %llu, \"min_ns\": %llu, "
+			"\"max_ns\": %llu, \"deviation_percent\": %.2f}", i ? ", " : "", key,
+			(unsigned long long)row->count, (unsigned long long)row->sum,
+			(unsigned long long)row->min, (unsigned long long)row->max, deviation(row));
+	}
+	fprintf(f, "]}\n");
+}
+
+void exit_report_print(struct exit_report *r, const char *whose, FILE *f)
+{
+	u64 samples, ns;
+	char key[32] = "";
+
+	sort_and_sum(r, &samples, &ns);
 	fprintf(f, "\n\nAnalyze events for %s, ", whose);
 	if (r->vcpu < 0)
 		fprintf(f, "all VCPUs:\n\n");

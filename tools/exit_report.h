@@ -24,6 +24,8 @@ bool exit_event_find(const char *name, enum hv_exit_event *event);
 int exit_report_add(struct exit_report *r, const struct hv_exit_area *area);
 /* @whose: "all VMs" or "pid(s) 12". Sorts the rows. */
 void exit_report_print(struct exit_report *r, const char *whose, FILE *f);
+/* The same as one JSON object on one line. */
+void exit_report_json(struct exit_report *r, const char *whose, FILE *f);
 /* Forget the rows, keep what is asked for. */
 void exit_report_clear(struct exit_report *r);
 

@@ -13,6 +13,7 @@ static const struct cmd *const cmds[] = {
 	&cmd_initrd,
 	&cmd_run,
 	&cmd_stat,
+	&cmd_trace,
 	&cmd_vdpa,
 };
 

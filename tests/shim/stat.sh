@@ -24,7 +24,7 @@ ok() {
 
 nothing_left() { [ -z "$(ls "$tmp" | grep userkvm-stat)" ]; }
 
-echo 1..9
+echo 1..13
 "$userkvm" stat -- "$client" --halts 5 >"$tmp/out" 2>"$tmp/err"
 [ $? = 5 ] && grep -q '^ *HLT  *[0-9]' "$tmp/err" && grep -q '^Total Samples:' "$tmp/err" && nothing_left
 ok $? 'report of a command, and its exit status'
@@ -68,6 +68,39 @@ grep -q '^cpus=' "$tmp/trace" &&
 	grep -qE '^ +[^ ]+-[0-9]+ +\[[0-9]{3}\] +[0-9]+\.[0-9]{6}: kvm_exit: {13}vcpu 0 reason HLT rip 0x' "$tmp/trace" &&
 	grep -qE ': kvm_entry: {12}vcpu 0, rip 0x' "$tmp/trace" && ! grep -q kvm_pio "$tmp/trace"
 ok $? 'a trace of two points'
+
+"$userkvm" run --trace "$tmp/all" -- "$client" --halts 0 >"$tmp/err" 2>&1
+lines=$(grep -vc '^cpus=' "$tmp/all")
+"$userkvm" trace --json "$tmp/all" >"$tmp/json" 2>"$tmp/err" && python3 - "$tmp/json" "$lines" <<-'PY' 2>>"$tmp/err"
+	import json, sys
+	got = [json.loads(line) for line in open(sys.argv[1])]
+	assert len(got) == int(sys.argv[2]), (len(got), sys.argv[2])
+	assert any(e["event"] == "kvm_exit" and e["text"].startswith("vcpu 0 reason HLT rip 0x") for e in got)
+	assert all(e["time"] > 0 and e["pid"] > 0 and e["task"] == "shim_client" for e in got)
+PY
+ok $? 'a trace as JSON'
+
+if command -v trace-cmd >/dev/null; then
+	# Without plugins the text is ours, with them trace-cmd makes it of the fields.
+	"$userkvm" trace -o "$tmp/dat" "$tmp/all" 2>"$tmp/err" &&
+		trace-cmd report -N -i "$tmp/dat" >"$tmp/report" 2>>"$tmp/err" &&
+		sort -k3,3 -s "$tmp/all" | sed '/^cpus=/d; s/  *$//' >"$tmp/want" &&
+		sed '/^cpus=/d; s/  *$//' "$tmp/report" | sort -k3,3 -s >"$tmp/got" && cmp "$tmp/want" "$tmp/got" >>"$tmp/err" &&
+		trace-cmd report -i "$tmp/dat" 2>>"$tmp/err" | grep -q 'kvm_exit: .*reason HLT rip 0x'
+	ok $? 'a trace that trace-cmd reads'
+else
+	n=$((n + 1))
+	echo "ok $n - a trace that trace-cmd reads # SKIP no trace-cmd"
+fi
+
+"$userkvm" trace "$client" 2>"$tmp/err"
+[ $? = 125 ] && grep -q 'not what' "$tmp/err" && { "$userkvm" trace 2>>"$tmp/err"; [ $? = 2 ]; } &&
+	{ "$userkvm" trace "$tmp/none" 2>>"$tmp/err"; [ $? = 125 ]; } && ! [ -e trace.dat ]
+ok $? 'a file that is no trace'
+
+"$userkvm" stat --json -- "$client" --halts 0 2>&1 >/dev/null | tail -n 1 >"$tmp/err"
+python3 -c 'import json, sys; r = json.load(open(sys.argv[1])); assert r["samples"] == sum(x["samples"] for x in r["rows"]) and "HLT" in [x["key"] for x in r["rows"]]' "$tmp/err"
+ok $? 'a report as JSON'
 
 "$userkvm" run --trace /nonexistent/x true 2>"$tmp/err"
 [ $? = 125 ] && { "$userkvm" run --trace-points kvm_exit true 2>/dev/null; [ $? = 2 ]; } &&
