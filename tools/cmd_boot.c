@@ -264,7 +264,7 @@ static int cmd_boot_run(const struct cmd *cmd, int argc, char **argv)
 		if (ret)
 			return ret;
 	}
-	b.fetched = guest_files_find(&b.files) == 0;
+	b.fetched = guest_files_find(&b.files, NULL) == 0;
 	ret = make_cmdline(&b);
 	if (!ret)
 		ret = boot_machine(&b);

@@ -79,7 +79,7 @@ static bool show_kvm(void)
 static void show_guest(void)
 {
 	struct guest_files g;
-	int ret = guest_files_find(&g);
+	int ret = guest_files_find(&g, NULL);
 	char *version = NULL;
 	u8 *data = NULL;
 	size_t len = 0;

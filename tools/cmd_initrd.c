@@ -28,19 +28,23 @@ static int cmd_initrd_run(const struct cmd *cmd, int argc, char **argv)
 {
 	static const struct option opts[] = {
 		{ "output", required_argument, NULL, 'o' },
+		{ "guest", required_argument, NULL, 'g' },
 		{ "run", required_argument, NULL, 'r' },
 		{ 0 },
 	};
-	const char *output = NULL, *command = NULL;
+	const char *output = NULL, *command = NULL, *guest = NULL;
 	struct guest_files files;
 	struct initrd initrd;
 	int c, ret;
 
 	optind = 1;
-	while ((c = getopt_long(argc, argv, "+:o:", opts, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, "+:g:o:", opts, NULL)) != -1) {
 		switch (c) {
 		case 'o':
 			output = optarg;
+			break;
+		case 'g':
+			guest = optarg;
 			break;
 		case 'r':
 			command = optarg;
@@ -56,9 +60,9 @@ static int cmd_initrd_run(const struct cmd *cmd, int argc, char **argv)
 	if (!output)
 		return cmd_usage(cmd, "-o FILE is missing");
 
-	ret = guest_files_find(&files);
+	ret = guest_files_find(&files, guest);
 	if (ret) {
-		log_error("no default guest in %s: run scripts/fetch-guest",
+		log_error("no guest in %s: run scripts/fetch-guest",
 			  files.dir ? files.dir : "?");
 		goto out;
 	}
@@ -82,11 +86,12 @@ const struct cmd cmd_initrd = {
 	.name = "initrd",
 	.summary = "Write the default guest's root archive to a file",
 	.help =
-"usage: userkvm initrd -o FILE [--run CMD]\n"
+"usage: userkvm initrd -o FILE [-g DIR] [--run CMD]\n"
 "\n"
 "Write the initial RAM disk that 'userkvm boot' builds for its default guest.\n"
 "\n"
 "  -o, --output FILE   where to write\n"
+"  -g, --guest DIR     another guest that scripts/fetch-guest fetched, not the default\n"
 "      --run CMD       run CMD (a line of shell) and power off, no shell\n",
 	.run = cmd_initrd_run,
 };

@@ -10,14 +10,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-int guest_files_find(struct guest_files *g)
+int guest_files_find(struct guest_files *g, const char *dir)
 {
 	const char *cache = getenv("XDG_CACHE_HOME");
 	const char *home = getenv("HOME");
 	int n;
 
 	memset(g, 0, sizeof(*g));
-	if (cache && cache[0] == '/')
+	if (dir)
+		n = asprintf(&g->dir, "%s", dir);
+	else if (cache && cache[0] == '/')
 		n = asprintf(&g->dir, "%s/userkvm/guest/current", cache);
 	else
 		n = asprintf(&g->dir, "%s/.cache/userkvm/guest/current", home ? home : "");

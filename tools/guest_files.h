@@ -16,10 +16,10 @@ struct guest_files {
 };
 
 /*
- * Fill in the paths. Returns 0; -ENOENT if nothing has been fetched (dir is
+ * Fill in the paths, below @dir or, if it is NULL, of the default guest. Returns 0; -ENOENT if nothing has been fetched (dir is
  * set all the same, for a message); -ENOMEM.
  */
-int guest_files_find(struct guest_files *g);
+int guest_files_find(struct guest_files *g, const char *dir);
 void guest_files_free(struct guest_files *g);
 
 /*

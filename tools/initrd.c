@@ -23,11 +23,14 @@ static const u8 guest_dhcp[] = {
 /* Dependencies follow from the modules themselves. */
 static const char *const wanted_modules[] = {
 	"virtio_pci",
+	"virtio_mmio",
 	"virtio_blk",
 	"virtio_net",
 	"virtio_console",
 	"virtio_rng",
 	"pvpanic_pci",
+	"9pnet_virtio",		/* Debian's general kernel has them, its cloud kernel does not */
+	"9p",
 };
 
 static const char *const dirs[] = {

@@ -5,7 +5,7 @@
 #   workloads   the measuring program natively, on each engine and under QEMU TCG (see workloads.py)
 #   quick       a subset of its rows, in less than three minutes
 #   boot        processor time of a whole boot
-#   clients     QEMU with -accel kvm beside -accel tcg: boot, exits, halted guest, irqfd
+#   clients     QEMU with -accel kvm beside -accel tcg: boot, exits, halted guest, disk by irqfd; then an irqfd alone
 #   memory      resident memory beside the guest's
 #   vdpa        VDUSE beside vhost-user-blk, NBD and pread; bounce copies, attach time
 # Without a part: all but quick.
@@ -79,7 +79,9 @@ for w in $what; do
 	workloads) python3 "$(dirname "$0")/workloads.py" "$build" ;;
 	quick) python3 "$(dirname "$0")/workloads.py" "$build" --quick ;;
 	boot) boot ;;
-	clients) python3 "$(dirname "$0")/clients.py" "$build/userkvm" ;;
+	clients)
+		python3 "$(dirname "$0")/clients.py" "$build/userkvm"
+		"$build/tests/abi/irqfd_bench" 2>/dev/null | grep '^  ' ;;
 	memory) memory ;;
 	vdpa) "$build/tests/vdpa/vdpa_bench" "$build/userkvm" "$build/libuserkvm.so" /usr/bin/qemu-storage-daemon ;;
 	*) echo "bench: no such part: $w" >&2; exit 2 ;;

@@ -21,19 +21,21 @@ class Failure(Exception):
 
 
 class Qemu:
-    def __init__(self, userkvm, folder, name, args, accel="kvm", run_args=(), kernel_args=(), before=()):
+    def __init__(self, userkvm, folder, name, args, accel="kvm", run_args=(), kernel_args=(), before=(),
+                 env=None):
         self.folder, self.name = folder, name
         self.text = b""
         self.more = threading.Condition()
         self.qmp_path = os.path.join(folder, name + ".qmp")
         # The guest's console is the standard output; the monitor has a socket of its own.
-        # @before: a program that starts it.
+        # @before: a program that starts it. @env: variables that differ.
         command = [userkvm, "run", *run_args, "--", *before, QEMU, "-accel", accel, "-display", "none",
                    "-nodefaults", "-serial", "stdio", "-no-reboot",
                    "-qmp", f"unix:{self.qmp_path},server=on,wait=off", *args, *kernel_args]
         self.stderr_path = os.path.join(folder, name + ".err")
         with open(self.stderr_path, "wb") as err:
-            self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=err)
+            self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=err,
+                                            env={**os.environ, **(env or {})})
         self.reader = threading.Thread(target=self.read_console, daemon=True)
         self.reader.start()
         self.qmp_socket = None

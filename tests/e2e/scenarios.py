@@ -9,6 +9,7 @@ Skips as a whole where QEMU or the default guest is not there, and a scenario
 where a package that it needs is not.
 """
 import contextlib
+import hashlib
 import os
 import re
 import shutil
@@ -99,7 +100,6 @@ def devices(machine_args, suffix="-pci"):
         data = os.urandom(1 << 20)
         with open(b.path("file"), "wb") as f:
             f.write(data)
-        import hashlib
         digest = hashlib.sha256(data).hexdigest()
         with subprocess.Popen([sys.executable, "-u", "-m", "http.server", "-d", b.folder, "-b", "127.0.0.1", "0"],
                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as server:
@@ -118,6 +118,34 @@ def devices(machine_args, suffix="-pci"):
         with open(disk, "rb") as f:
             f.seek(7 * 512)
             expect("the write is not in the image", f.read(15) == b"disk-is-written")
+    return run
+
+
+def shared_folder(machine_args, device):
+    """9p: a folder of the host, read and written, with the kernel that has the driver."""
+    def run(b):
+        general = os.path.join(os.path.dirname(GUEST), "general")
+        need(os.path.join(general, "vmlinuz"))
+        shared = b.path("shared")
+        os.mkdir(shared)
+        data = os.urandom(300000)
+        with open(os.path.join(shared, "from-host"), "wb") as f:
+            f.write(data)
+        initrd = b.path("initrd-9p")
+        command = ("mkdir -p /m; mount -t 9p -o trans=virtio,version=9p2000.L,msize=65536 share /m && "
+                   "cp /m/from-host /m/back && sha256sum </m/back && mkdir /m/made && ln -s back /m/made/link && ls /m")
+        subprocess.run([b.userkvm, "initrd", "-g", general, "-o", initrd, "--run", command], check=True)
+        args = ["-m", "512M", *machine_args, "-fsdev", f"local,id=f,path={shared},security_model=none",
+                "-device", f"{device},fsdev=f,mount_tag=share", "-kernel", os.path.join(general, "vmlinuz"),
+                "-initrd", initrd, "-append", "console=ttyS0 panic=-1 quiet"]
+        with b.qemu(args) as q:
+            q.wait_for("exit 0", 400)
+            q.wait_end()
+            text = q.text.decode(errors="replace")
+        expect("the guest read something else: " + text[-300:], hashlib.sha256(data).hexdigest() in text)
+        with open(os.path.join(shared, "back"), "rb") as f:
+            expect("the guest wrote something else", f.read() == data)
+        expect("no link", os.readlink(os.path.join(shared, "made/link")) == "back")
     return run
 
 
@@ -360,13 +388,21 @@ def descendants(pid):
 
 def killed_client(b):
     before = sockets_and_files()
-    with b.qemu(["-m", "128M", "-machine", "q35", "-cpu", "max", "-smp", "2"], kernel_args=b.kernel()) as q:
+    # Folders of its own, where every name counts; above those that are named after us.
+    own = b.path("own")
+    env = {v: os.path.join(own, v) for v in ("HOME", "TMPDIR", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME", "XDG_STATE_HOME",
+                                              "XDG_CONFIG_HOME", "XDG_DATA_HOME")}
+    for folder in env.values():
+        os.makedirs(folder, mode=0o700)
+    with b.qemu(["-m", "128M", "-machine", "q35", "-cpu", "max", "-smp", "2"], kernel_args=b.kernel(), env=env) as q:
         at_shell(q)
         expect("the client is QEMU itself, with no helpers", not descendants(q.process.pid))
         pid = q.process.pid
         q.kill()
         expect("the process is there", not os.path.exists(f"/proc/{pid}"))
     left = sockets_and_files() - before
+    left |= {os.path.join(folder, n) for folder, _, files in os.walk(own) for n in files}
+    left |= {folder for folder in env.values() if os.listdir(folder)}
     expect(f"left behind: {left}", not left)
 
 
@@ -388,6 +424,8 @@ SCENARIOS = {
     "devices-pc": devices(["-machine", "pc", "-cpu", "max", "-smp", "2"]),
     "devices-q35": devices(["-machine", "q35", "-cpu", "max", "-smp", "2"]),
     "devices-split": devices(["-machine", "q35,kernel-irqchip=split", "-cpu", "max", "-smp", "2"]),
+    "9p": shared_folder(["-machine", "q35", "-cpu", "max", "-smp", "2"], "virtio-9p-pci"),
+    "9p-microvm": shared_folder(["-machine", "microvm", "-cpu", "max"], "virtio-9p-device"),
     "seabios-grub": seabios_grub,
     "ovmf": ovmf("OVMF_CODE"),
     "ovmf-4m": ovmf("OVMF_CODE_4M"),
