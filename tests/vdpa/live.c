@@ -27,6 +27,7 @@
 
 #include "tests/vdpa/daemon.h"
 #include "vdpa/vdpa.h"
+#include "vdpa/vduse/test_daemon.h"
 #include "vdpa/vduse/vduse.h"
 #include "vdpa/blk.h"
 #include "vdpa/virtio/session.h"
@@ -556,6 +557,30 @@ static bool t_vhost(void)
 	return true;
 }
 
+/* G.A 10: the same with mappings that change under requests, which a daemon of ours stands. */
+static bool t_remap(void)
+{
+	const char *argv[] = {NULL, "10000", "load", NULL};
+	static struct test_daemon td;
+	struct vdpa_device *d;
+	int ret;
+
+	td_create(&td, "d", 4, 128, DISK, 0);
+	td_start(&td);
+	CHECK(!td_attach("d"));
+	d = vdpa_find("d");
+	ret = vdpa_bind(d, VDPA_DRIVER_VHOST);
+	vdpa_put(d);
+	CHECK(!ret);
+	CHECK(vhost_blk);
+	argv[0] = vhost_blk;
+	CHECK(reap(spawn(live.shim, argv), 200000) == 0);
+	CHECK(atomic_load(&td.updates) >= 10000);
+	CHECK(!vdpa_delete("d"));
+	td_destroy(&td);
+	return true;
+}
+
 /* G.A 18, in small: two daemons, attach and detach under load of the other. */
 static bool t_two(void)
 {
@@ -605,6 +630,7 @@ static const struct {
 	{"nbd", "G.A 7: an NBD server", t_nbd},
 	{"readonly", "G.A 7: read-only export", t_readonly},
 	{"vhost", "G.A 9, 10: through vhost-vdpa, with mappings that change", t_vhost},
+	{"remap", "G.A 10: 10^4 changes of the mappings under load", t_remap},
 	{"kill", "G.A 11: kill -9 under verify load", t_kill},
 	{"stopped", "G.A 12: SIGSTOP", t_stopped},
 	{"two", "G.A 18: attach and detach beside load", t_two},

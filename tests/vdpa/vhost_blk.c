@@ -3,18 +3,23 @@
  * The block driver over /dev/vhost-vdpa-0, by nothing but libc's calls, under
  * the preload object: memory is a file of this process that is mapped shared,
  * which a VDUSE daemon then has too. After a verifying load, the table of
- * mappings changes between requests.
+ * mappings changes between requests; or, with "load", under it: then a queue of
+ * its own reads into the mapping that changes.
  *
- *   userkvm run -- vhost_blk CYCLES
+ *   userkvm run -- vhost_blk CYCLES [load]
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/vhost.h>
+#include <linux/virtio_blk.h>
+#include <linux/virtio_config.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -22,12 +27,26 @@
 #include "vdpa/blk.h"
 #include "vdpa/iotlb.h"
 #include "vdpa/vduse/domain.h"
+#include "vdpa/virtio/dma.h"
 #include "vdpa/virtio/session.h"
+#include "vdpa/virtio/vdring.h"
 
 #define NODE "/dev/vhost-vdpa-0"
 #define SPARE (1ull << 32)	/* IOVAs of mappings that come and go */
 #define SPARE_SIZE 65536u
 #define WORKERS 3
+#define PROBE_VQ WORKERS	/* the queue that uses what changes */
+#define PROBE_AT (56u << 20)	/* bytes of the disk that only it reads */
+#define PROBE_LEN 4096u
+
+struct probe {
+	bool on;
+	struct vdma *dma;
+	struct vdring *ring;
+	struct { struct virtio_blk_outhdr hdr; u8 pad[15], status; } *area;
+	u64 area_iova;
+	int kick, call;
+};
 
 struct vhost {
 	struct vdpa_session s;
@@ -35,6 +54,7 @@ struct vhost {
 	struct vdpa_domain dom;
 	struct vdpa_iotlb *table;	/* of the domain's allocator */
 	u8 *mem;			/* the domain, mapped here */
+	struct probe p;
 };
 
 static int message(int fd, u8 type, u64 iova, u64 size, const void *addr)
@@ -53,7 +73,7 @@ static int call(int fd, unsigned long req, void *arg)
 
 static int op_open(struct vhost *v, struct vdpa_virtio_rep *r)
 {
-	u64 backend = 1ull << VHOST_BACKEND_F_IOTLB_MSG_V2;
+	u64 backend = 1ull << VHOST_BACKEND_F_IOTLB_MSG_V2 | 1ull << VHOST_BACKEND_F_IOTLB_BATCH;
 	u32 id, size, queues;
 	u16 num;
 	int ret;
@@ -109,6 +129,62 @@ static int op_vq_setup(struct vhost *v, const struct vdpa_virtio_req *q)
 	return ret ? ret : call(v->fd, VHOST_SET_VRING_ADDR, &a);
 }
 
+/* The probe's queue, before the device starts. */
+static int probe_start(struct vhost *v)
+{
+	const struct vdring_cfg c = {.num = 8, .align = 4096};
+	struct vdpa_virtio_req q = {.vq = PROBE_VQ, .v = {c.num}};
+	struct vhost_vring_state on = {PROBE_VQ, 1};
+	struct vhost_vring_file kick = {PROBE_VQ, eventfd(0, 0)}, irq = {PROBE_VQ, eventfd(0, EFD_NONBLOCK)};
+	struct probe *p = &v->p;
+	int ret;
+
+	p->kick = kick.fd;
+	p->call = irq.fd;
+	p->dma = vdma_new(&v->s, v->dom.fd);
+	p->ring = p->dma ? vdring_new(p->dma, &c) : NULL;
+	p->area = p->ring ? vdma_alloc(p->dma, sizeof(*p->area), &p->area_iova) : NULL;
+	if (!p->area)
+		return -ENOMEM;
+	vdring_addr(p->ring, &q.v[1], &q.v[2], &q.v[3]);
+	ret = op_vq_setup(v, &q);
+	if (!ret)
+		ret = call(v->fd, VHOST_SET_VRING_CALL, &irq);
+	if (!ret)
+		ret = call(v->fd, VHOST_SET_VRING_KICK, &kick);
+	return ret ? ret : call(v->fd, VHOST_VDPA_SET_VRING_ENABLE, &on);
+}
+
+/* Read the probe's piece of disk to @iova. The status byte, 0xff if the device gave none, or -errno. */
+static int probe_read(struct vhost *v, u64 iova)
+{
+	struct probe *p = &v->p;
+	const struct vdring_sg sg[] = {
+		{p->area_iova, sizeof(p->area->hdr)}, {iova, PROBE_LEN},
+		{p->area_iova + offsetof(__typeof__(*p->area), status), 1},
+	};
+	struct pollfd pfd = {.fd = p->call, .events = POLLIN};
+	eventfd_t n;
+	void *token;
+	u32 len;
+	int ret;
+
+	p->area->hdr = (struct virtio_blk_outhdr){.type = VIRTIO_BLK_T_IN, .sector = PROBE_AT / 512};
+	p->area->status = 0xff;
+	ret = vdring_add(p->ring, sg, 1, 2, p);
+	if (ret)
+		return ret;
+	if (vdring_publish(p->ring))
+		eventfd_write(p->kick, 1);
+	for (unsigned i = 0; !(ret = vdring_get(p->ring, &token, &len)); i++) {
+		if (i == 100)
+			return -ETIMEDOUT;
+		if (vdring_irq_on(p->ring) && poll(&pfd, 1, 200) > 0)
+			(void)!eventfd_read(p->call, &n);
+	}
+	return ret < 0 ? ret : *(volatile u8 *)&p->area->status;
+}
+
 static int vhost_call(struct vdpa_session *session, const struct vdpa_virtio_req *q, int fd, struct vdpa_virtio_rep *r)
 {
 	struct vhost *v = container_of(session, struct vhost, s);
@@ -131,7 +207,8 @@ static int vhost_call(struct vdpa_session *session, const struct vdpa_virtio_req
 		r->v[0] = status;
 		return ret;
 	case VDPA_VIRTIO_SET_STATUS:
-		return call(v->fd, VHOST_VDPA_SET_STATUS, &status);
+		ret = v->p.on && (status & VIRTIO_CONFIG_S_DRIVER_OK) ? probe_start(v) : 0;
+		return ret ? ret : call(v->fd, VHOST_VDPA_SET_STATUS, &status);
 	case VDPA_VIRTIO_GET_FEATURES:
 		return call(v->fd, VHOST_GET_FEATURES, &r->v[0]);
 	case VDPA_VIRTIO_SET_FEATURES:
@@ -204,33 +281,18 @@ static void *verify(void *arg)
 	return NULL;
 }
 
-int main(int argc, char **argv)
+static void start_workers(struct worker w[WORKERS], struct vblk *b)
 {
-	const struct vblk_cfg cfg = {.queues = WORKERS};
-	struct worker w[WORKERS] = { 0 };
-	struct vhost v = {.s = {.call = vhost_call, .close = vhost_close}};
-	unsigned cycles = argc > 1 ? (unsigned)atoi(argv[1]) : 1000;
-	int spare = memfd_create("spare", MFD_CLOEXEC), ret = 0;
-	char err[256] = "";
-	struct vblk *b;
-	u8 buf[4096];
-	void *p;
-
-	v.table = vdpa_iotlb_new(0);
-	if (vdpa_mem_init() || vdpa_domain_init(&v.dom, VDPA_BOUNCE_SIZE, VDPA_IOVA_SIZE) || ftruncate(spare, SPARE_SIZE))
-		return 1;
-	v.mem = mmap(NULL, v.dom.iova_size, PROT_READ | PROT_WRITE, MAP_SHARED, v.dom.fd, 0);
-	p = mmap(NULL, SPARE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, spare, 0);
-	b = vblk_open(&v.s, "vhost", &cfg, err);
-	if (!b) {
-		fprintf(stderr, "vhost_blk: %s\n", err);
-		return 1;
-	}
 	for (u16 i = 0; i < WORKERS; i++) {
 		w[i] = (struct worker){.b = b, .queue = i, .first = (u64)i * (16u << 20)};
 		pthread_create(&w[i].thread, NULL, verify, &w[i]);
 	}
-	usleep(500000);
+}
+
+static int stop_workers(struct worker w[WORKERS])
+{
+	int ret = 0;
+
 	atomic_store(&stop, true);
 	for (unsigned i = 0; i < WORKERS; i++) {
 		pthread_join(w[i].thread, NULL);
@@ -238,12 +300,20 @@ int main(int argc, char **argv)
 		if (w[i].ret || !w[i].done)
 			ret = -EIO;
 	}
-	/*
-	 * Between requests and not under them: this daemon takes its mappings away from
-	 * requests that it has in flight, whose system calls then fail.
-	 */
+	return ret;
+}
+
+/*
+ * Between requests and not under them: qemu-storage-daemon takes its mappings away from
+ * requests that it has in flight, whose system calls then fail.
+ */
+static int change_between(struct vhost *v, struct vblk *b, unsigned cycles, void *p)
+{
+	u8 buf[4096];
+	int ret = 0;
+
 	for (unsigned i = 0; i < cycles && !ret; i++) {
-		ret = message(v.fd, i & 1 ? VHOST_IOTLB_INVALIDATE : VHOST_IOTLB_UPDATE, SPARE, SPARE_SIZE, i & 1 ? NULL : p);
+		ret = message(v->fd, i & 1 ? VHOST_IOTLB_INVALIDATE : VHOST_IOTLB_UPDATE, SPARE, SPARE_SIZE, i & 1 ? NULL : p);
 		memset(buf, (int)i, sizeof(buf));
 		if (!ret)
 			ret = vblk_io(b, 0, VBLK_WRITE, buf, 0, sizeof(buf), 0);
@@ -252,6 +322,92 @@ int main(int argc, char **argv)
 			ret = vblk_io(b, 0, VBLK_READ, buf, 0, sizeof(buf), 0);
 		if (!ret && (buf[0] != (u8)i || buf[sizeof(buf) - 1] != (u8)i))
 			ret = -EBADMSG;
+	}
+	return ret;
+}
+
+static bool all(const u8 *p, u8 byte)
+{
+	for (unsigned i = 0; i < PROBE_LEN; i++)
+		if (p[i] != byte)
+			return false;
+	return true;
+}
+
+/* In one step from whatever is there to @p, or to nothing. */
+static int remap(struct vhost *v, void *p)
+{
+	int ret = message(v->fd, VHOST_IOTLB_BATCH_BEGIN, 0, 0, NULL);
+
+	if (!ret)
+		ret = message(v->fd, VHOST_IOTLB_INVALIDATE, SPARE, SPARE_SIZE, NULL);
+	if (!ret && p)
+		ret = message(v->fd, VHOST_IOTLB_UPDATE, SPARE, SPARE_SIZE, p);
+	return ret ? ret : message(v->fd, VHOST_IOTLB_BATCH_END, 0, 0, NULL);
+}
+
+/* Under the workers' load: what is read after a change goes to the new memory, and only there. */
+static int change_under_load(struct vhost *v, struct vblk *b, unsigned cycles, u8 *const spare[2])
+{
+	u8 disk[PROBE_LEN];
+	int ret;
+
+	memset(disk, 0x77, sizeof(disk));
+	ret = vblk_io(b, 0, VBLK_WRITE, disk, PROBE_AT, sizeof(disk), 0);
+	for (unsigned i = 0; i < cycles && !ret; i++) {
+		u8 *now = spare[i & 1], *before = spare[~i & 1];
+		bool gap = i % 16 == 15;
+
+		memset(now, 0x11, PROBE_LEN);
+		memset(before, 0x22, PROBE_LEN);
+		ret = remap(v, gap ? NULL : now);
+		if (!ret)
+			ret = probe_read(v, SPARE);
+		if (ret < 0)
+			break;
+		/* Without a mapping the request fails, or nobody touches its status. */
+		ret = (gap ? ret : !ret) && all(now, gap ? 0x11 : 0x77) && all(before, 0x22) ? 0 : -EBADMSG;
+	}
+	return ret;
+}
+
+int main(int argc, char **argv)
+{
+	const struct vblk_cfg cfg = {.queues = WORKERS};
+	struct worker w[WORKERS] = { 0 };
+	struct vhost v = {.s = {.call = vhost_call, .close = vhost_close}};
+	unsigned cycles = argc > 1 ? (unsigned)atoi(argv[1]) : 1000;
+	int ret = 0, file;
+	u8 *spare[2];
+	char err[256] = "";
+	struct vblk *b;
+
+	v.p.on = argc > 2 && !strcmp(argv[2], "load");
+	v.table = vdpa_iotlb_new(0);
+	if (vdpa_mem_init() || vdpa_domain_init(&v.dom, VDPA_BOUNCE_SIZE, VDPA_IOVA_SIZE))
+		return 1;
+	v.mem = mmap(NULL, v.dom.iova_size, PROT_READ | PROT_WRITE, MAP_SHARED, v.dom.fd, 0);
+	for (unsigned i = 0; i < 2; i++) {
+		file = memfd_create("spare", MFD_CLOEXEC);
+		if (ftruncate(file, SPARE_SIZE) < 0)
+			return 1;
+		spare[i] = mmap(NULL, SPARE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+	}
+	b = vblk_open(&v.s, "vhost", &cfg, err);
+	if (!b) {
+		fprintf(stderr, "vhost_blk: %s\n", err);
+		return 1;
+	}
+	start_workers(w, b);
+	if (v.p.on) {
+		ret = change_under_load(&v, b, cycles, spare);
+		if (stop_workers(w) && !ret)
+			ret = -EIO;
+	} else {
+		usleep(500000);
+		ret = stop_workers(w);
+		if (!ret)
+			ret = change_between(&v, b, cycles, spare[0]);
 	}
 	if (ret)
 		fprintf(stderr, "vhost_blk: %s\n", strerror(-ret));

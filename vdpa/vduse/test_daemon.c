@@ -161,24 +161,32 @@ static void queues_off(struct test_daemon *t)
 	}
 }
 
+/* False: the queue is not ready, or its rings are not mapped. */
+static bool map_rings(struct test_daemon *t, u32 n)
+{
+	struct vduse_vq_info info = {.index = n};
+	struct td_queue *q = &t->q[n];
+
+	if (td_ioctl(t, VDUSE_VQ_GET_INFO, &info, sizeof(info)) || !info.ready)
+		return false;
+	q->num = (u16)info.num;
+	q->desc = translate(t, info.desc_addr, 16ull * q->num);
+	q->avail = translate(t, info.driver_addr, 6 + 2ull * q->num);
+	q->used_ring = translate(t, info.device_addr, 6 + 8ull * q->num);
+	return q->desc && q->avail && q->used_ring;
+}
+
 /* As libvduse: look which queues are ready, map their rings, give an eventfd, kick ourselves. */
 static void queues_on(struct test_daemon *t)
 {
 	for (u32 i = 0; i < t->queues; i++) {
-		struct vduse_vq_info info = {.index = i};
 		struct vduse_vq_eventfd e = {.index = i};
 		struct td_queue *q = &t->q[i];
 		u64 one = 1;
 		u32 seq;
 		int fd;
 
-		if (q->on || td_ioctl(t, VDUSE_VQ_GET_INFO, &info, sizeof(info)) || !info.ready)
-			continue;
-		q->num = (u16)info.num;
-		q->desc = translate(t, info.desc_addr, 16ull * q->num);
-		q->avail = translate(t, info.driver_addr, 6 + 2ull * q->num);
-		q->used_ring = translate(t, info.device_addr, 6 + 8ull * q->num);
-		if (!q->desc || !q->avail || !q->used_ring)
+		if (q->on || !map_rings(t, i))
 			continue;
 		/* Without a log of what was taken, an honest daemon goes on at what it has answered. */
 		q->used = ld16(q->used_ring + 2);
@@ -189,6 +197,18 @@ static void queues_on(struct test_daemon *t)
 		q->on = true;
 		(void)td_ioctl(t, VDUSE_VQ_INJECT_IRQ, &i, sizeof(i));
 		BUG_ON(write(q->kick, &one, sizeof(one)) < 0);
+	}
+}
+
+/* The mappings have changed: look everything up again, the rings first. */
+static void remap(struct test_daemon *t)
+{
+	forget_regions(t);
+	for (u32 i = 0; i < t->queues; i++) {
+		if (t->q[i].on && !map_rings(t, i)) {
+			close(t->q[i].kick);
+			t->q[i].on = false;
+		}
 	}
 }
 
@@ -437,7 +457,7 @@ static void message(struct test_daemon *t)
 		break;
 	case VDUSE_UPDATE_IOTLB:
 		atomic_fetch_add(&t->updates, 1);
-		forget_regions(t);
+		remap(t);
 		break;
 	default:
 		resp.result = VDUSE_REQ_RESULT_FAILED;
