@@ -22,9 +22,11 @@ static int run_hub(const struct cmd *cmd, int argc, char **argv)
 
 		if (!strcmp(argv[i], "--daemon")) {
 			o.daemon = true;
-		} else if (!strcmp(argv[i], "--idle") && i + 1 < argc) {
-			o.idle_s = (unsigned)strtoul(argv[++i], &end, 10);
-			if (*end || !*argv[i])
+		} else if (!strcmp(argv[i], "--idle")) {
+			if (++i == argc)
+				return cmd_usage(cmd, "--idle wants a number of seconds");
+			o.idle_s = (unsigned)strtoul(argv[i], &end, 10);
+			if (*end || *argv[i] < '0' || *argv[i] > '9')
 				return cmd_usage(cmd, "--idle is a number of seconds, not '%s'", argv[i]);
 		} else {
 			return cmd_usage(cmd, "vdpa hub has no '%s'", argv[i]);

@@ -270,7 +270,8 @@ static int usage(void)
 {
 	fputs("Usage: vdpa [ OPTIONS ] OBJECT { COMMAND | help }\n"
 	      "where  OBJECT := { mgmtdev | dev }\n"
-	      "       OPTIONS := { -V[ersion] | -n[o-nice-names] | -j[son] | -p[retty] }\n", stderr);
+	      "       OPTIONS := { -V[ersion] | -n[o-nice-names] | -j[son] | -p[retty] }\n"
+	      "Verbs that iproute2 does not have: see 'userkvm help vdpa'\n", stderr);
 	return 0;
 }
 

@@ -30,7 +30,7 @@ int vdpa_nbd(const struct cmd *cmd, int argc, char **argv)
 	int c;
 
 	optind = 1;
-	while ((c = getopt_long(argc, argv, "s:rt:", options, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, ":s:rt:", options, NULL)) != -1) {
 		switch (c) {
 		case 's':
 			socket = optarg;
@@ -41,8 +41,10 @@ int vdpa_nbd(const struct cmd *cmd, int argc, char **argv)
 		case 't':
 			threads = optarg;
 			break;
+		case ':':
+			return cmd_usage(cmd, "nbd: option '%s' wants a value", argv[optind - 1]);
 		default:
-			return cmd_usage(cmd, "nbd: bad option");
+			return cmd_usage(cmd, "nbd: unknown option '%s'", argv[optind - 1]);
 		}
 	}
 	if (argc - optind != 1)

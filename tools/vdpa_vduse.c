@@ -15,8 +15,10 @@ int vdpa_vduse(const struct cmd *cmd, int argc, char **argv)
 	u32 seconds;
 	int ret = 0;
 
-	if (argc < 2 || argc % 2)
-		return cmd_usage(cmd, "vduse: a device name, then words and their values");
+	if (argc < 2)
+		return cmd_usage(cmd, "vduse wants the name of a device, then words and their values");
+	if (argc % 2)
+		return cmd_usage(cmd, "vduse: '%s' wants a value", argv[argc - 1]);
 	for (int i = 2; i < argc && !ret; i += 2) {
 		char *end;
 		u64 v = strtoull(argv[i + 1], &end, 10);

@@ -158,11 +158,19 @@ struct vdpa_dev_attrs {
 	u16 mtu;
 	u16 max_vqp;
 	u64 features;
+	const char **why;	/* optional: where a text goes that explains a refusal */
 };
 #define VDPA_ATTR_MAC (1ull << 10)	/* bit numbers = netlink attribute numbers */
 #define VDPA_ATTR_MAX_VQP (1ull << 12)
 #define VDPA_ATTR_MTU (1ull << 13)
 #define VDPA_ATTR_FEATURES (1ull << 20)
+
+static inline int vdpa_refuse(const struct vdpa_dev_attrs *a, int err, const char *why)
+{
+	if (a->why)
+		*a->why = why;
+	return err;
+}
 
 struct vdpa_mgmtdev {
 	const char *bus;		/* "pci", or NULL for software parents */

@@ -149,13 +149,38 @@ refuses "G.C 2: statistics before negotiation" "Resource temporarily unavailable
 refuses "G.C 2: statistics of a parent without" "Operation not supported" v dev vstats show nic qidx 0
 refuses "G.C 2: attributes of a VDUSE device" "Operation not supported" \
 	v dev add name x mgmtdev vduse mac 00:11:22:33:44:55
-refuses "G.C 2: a VDUSE device that no daemon made" "Invalid argument" v dev add name x mgmtdev vduse
-refuses "G.C 2: one device for a card" "" v dev add name nic2 mgmtdev pci/0000:01:00.0
+refuses "G.C 2: a VDUSE device that no daemon made" "no daemon has made" v dev add name x mgmtdev vduse
+refuses "G.C 2: one device for a card" "has its device already" v dev add name nic2 mgmtdev pci/0000:01:00.0
 refuses "no name" "name is not set" v dev add mgmtdev vdpasim_net
 refuses "no parent" "handle not set" v dev add name x
 refuses "a number that is none" "mtu" v dev add name x mgmtdev vdpasim_net mtu 1e3
 refuses "a word that is none" "Unknown option" v dev add name x mgmtdev vdpasim_net colour red
 refuses "a command that is none" "not found" v dev paint
+refuses "statistics of no queue" "queue index" v dev vstats show foo
+
+# wrong TEXT COMMAND...: a wrong command line: status 2 and one line that names it, before the hint.
+wrong() {
+	text=$1
+	shift
+	"$@" >"$tmp/got" 2>"$tmp/err"
+	status=$?
+	{ echo "status $status"; cat "$tmp/got" "$tmp/err"; } >"$tmp/why"
+	[ $status = 2 ] && [ ! -s "$tmp/got" ] && [ "$(wc -l <"$tmp/err")" = 2 ] && head -n 1 "$tmp/err" | grep -q -- "$text"
+	ok $? "one line: $text"
+}
+wrong "node wants the name" v node
+wrong "vduse wants the name" v vduse
+wrong "'msg_timeout' wants a value" v vduse x msg_timeout
+wrong "'abc' is no number" v vduse x msg_timeout abc
+wrong "no 'colour'" v vduse x colour 3
+wrong "one device name" v nbd
+wrong "--socket FILE is missing" v nbd x
+wrong "'--socket' wants a value" v nbd x --socket
+wrong "unknown option '--colour'" v nbd x --colour
+wrong "--idle wants a number" v hub --idle
+wrong "not 'x'" v hub --idle x
+wrong "without a device's name" "$userkvm" boot -n vdpa:
+wrong "modes are" "$userkvm" boot -n vdpb:x
 
 # ---- iproute2's own tool ----
 if [ -x /usr/sbin/vdpa ] && [ -z "${USERKVM_SANITIZED:-}" ]; then
@@ -214,6 +239,7 @@ if [ -x /usr/sbin/vdpa ] && [ -z "${USERKVM_SANITIZED:-}" ]; then
 		same $f dev vstats show nobody qidx 0
 	done
 	same dev vstats show foo
+	same dev add name x name foo mgmtdev vdpasim_net
 	same dev vstats show
 	same dev vstats show foo qidx
 	same dev vstats

@@ -278,7 +278,7 @@ static int dev_add(struct vdpa_mgmtdev *m, const char *name, const struct vdpa_d
 	f->in_use = true;
 	pthread_mutex_unlock(&f->lock);
 	if (taken)
-		return -EOPNOTSUPP;
+		return vdpa_refuse(attrs, -EOPNOTSUPP, "ifcvf: the function has its device already");
 	a = calloc(1, sizeof(*a));
 	if (!a) {
 		pthread_mutex_lock(&f->lock);

@@ -214,7 +214,7 @@ static int parse_attrs(struct request *r, struct vdpa_dev_attrs *a)
 
 static int dev_add(struct request *r)
 {
-	struct vdpa_dev_attrs a = { 0 };
+	struct vdpa_dev_attrs a = { .why = &r->why };
 	char name[VDPA_NAME_MAX + 1];
 	struct vdpa_mgmtdev *m;
 	int err;
@@ -350,7 +350,7 @@ static int vstats_get(struct request *r)
 	const struct nlattr *index = r->tb[VDPA_ATTR_DEV_QUEUE_INDEX];
 
 	if (!index || nl_len(index) != sizeof(u32))
-		return -EINVAL;
+		return refuse(r, -EINVAL, "vdpa: a queue index (qidx) is needed");
 	return on_named_dev(r, fill_stats);
 }
 

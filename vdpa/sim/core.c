@@ -602,8 +602,10 @@ int vdpasim_create(struct vdpa_mgmtdev *m, const struct vdpasim_type *type, cons
 	struct vdpasim *s;
 	int err;
 
-	if (p->max_iotlb_entries < 2 || (provision && (a->features & ~type->features)))
+	if (p->max_iotlb_entries < 2)
 		return -EINVAL;
+	if (provision && (a->features & ~type->features))
+		return vdpa_refuse(a, -EINVAL, "vdpasim: the simulator does not have all of these features");
 	s = calloc(1, sizeof(*s));
 	if (!s)
 		return -ENOMEM;

@@ -554,13 +554,13 @@ static const struct vdpa_config_ops vduse_ops = {
 };
 
 /* Claim the device for the bus, under the list's lock. */
-static int attach(const char *name, struct vduse_vdpa *p)
+static int attach(const char *name, struct vduse_vdpa *p, const struct vdpa_dev_attrs *a)
 {
 	struct vduse_dev *d = vduse_lookup(name);
 	int ret = 0;
 
 	if (!d) {
-		ret = -EINVAL;
+		ret = vdpa_refuse(a, -EINVAL, "vduse: no daemon has made a device of that name");
 		goto out;
 	}
 	if (d->vdpa) {
@@ -570,7 +570,7 @@ static int attach(const char *name, struct vduse_vdpa *p)
 	pthread_mutex_lock(&d->lock);
 	for (u32 i = 0; i < d->nvqs; i++)
 		if (!d->vqs[i].num_max)
-			ret = -EINVAL;
+			ret = vdpa_refuse(a, -EINVAL, "vduse: its daemon has not set all queues up");
 	if (!ret)
 		ret = vdpa_domain_init(&d->domain, d->bounce_size, d->bounce_size + VDPA_COHERENT_SIZE);
 	if (!ret) {
@@ -589,10 +589,9 @@ static int dev_add(struct vdpa_mgmtdev *m, const char *name, const struct vdpa_d
 	struct vduse_vdpa *p = calloc(1, sizeof(*p));
 	int ret;
 
-	(void)a;	/* none is accepted */
 	if (!p)
 		return -ENOMEM;
-	ret = attach(name, p);
+	ret = attach(name, p, a);
 	if (ret) {
 		free(p);
 		return ret;
