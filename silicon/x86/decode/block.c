@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One processor's decoded blocks: an arena that is emptied as a whole when it is
- * full, a hash table by simulated physical address, a cache of fetch
+ * One processor's decoded blocks: an arena that is emptied when it is full, but
+ * for blocks that have been translated, which move together; a hash table by simulated physical address, a cache of fetch
  * translations, and the jump cache of decode.h.
  */
 #include <stdlib.h>
@@ -15,7 +15,8 @@
 #include "silicon/x86/jit/jit.h"
 #include "silicon/x86/mmu/mem.h"
 
-#define ARENA_SIZE (24ul << 20)
+#define ARENA_SIZE (16ul << 20)
+#define ARENA_KEPT (ARENA_SIZE / 4 * 3)	/* with more than this in translated blocks they go too */
 #define HASH_BITS 15
 #define ITLB_BITS 8
 #define MAX_INSN 15
@@ -242,7 +243,7 @@ static void observe(struct x86_cpu *cpu, struct x86_block *b, u64 spa)
 		b->seen = atomic_load(b->seq);
 		b->spa = spa;
 		for (unsigned i = 0; i < ARRAY_SIZE(b->granule); i++)
-			b->granule[i] = x86_codepage_granule(spa + ((u64)i << X86_GRANULE_SHIFT));
+			b->granule[i] = x86_codepage_decode_granule(spa + ((u64)i << X86_GRANULE_SHIFT));
 	} while (!x86_codepage_marked(spa));
 }
 
@@ -269,24 +270,59 @@ static struct x86_block **bucket(struct x86_decode *d, u64 spa, u8 key)
 	return &d->hash[h >> (64 - HASH_BITS)];
 }
 
+static size_t block_size(const struct x86_block *b)
+{
+	return round_up(sizeof(*b) + b->nr_ops * sizeof(struct x86_op) + b->len, 16);
+}
+
+static void into_hash(struct x86_decode *d, struct x86_block *b)
+{
+	struct x86_block **list = bucket(d, b->spa, b->key);
+
+	b->next = *list;
+	*list = b;
+}
+
+/* Most blocks are executed a few times and never again. Ends as drop_all() does. */
+static void make_room(struct x86_cpu *cpu)
+{
+	struct x86_decode *d = cpu->decode;
+	size_t kept = 0, size;
+
+	memset(d->hash, 0, sizeof(d->hash));
+	forget_jumps(d);
+	for (size_t at = 0; at < d->used; at += size) {
+		struct x86_block *b = (struct x86_block *)(d->arena + at);
+
+		size = block_size(b);
+		if (!b->trans)
+			continue;
+		b = memmove(d->arena + kept, b, size);
+		x86_jit_moved(b);
+		into_hash(d, b);
+		kept += size;
+	}
+	d->used = kept;
+	if (kept > ARENA_KEPT || !d->jumps.gen)
+		drop_all(cpu);
+}
+
 /* @head: what observe() filled; ops and bytes are in the scratch arrays. */
 static struct x86_block *install(struct x86_cpu *cpu, const struct x86_block *head)
 {
 	struct x86_decode *d = cpu->decode;
 	size_t ops = head->nr_ops * sizeof(struct x86_op);
-	size_t size = round_up(sizeof(*head) + ops + head->len, 16);
-	struct x86_block *b, **list;
+	size_t size = block_size(head);
+	struct x86_block *b;
 
 	if (d->used + size > ARENA_SIZE)
-		drop_all(cpu);
+		make_room(cpu);
 	b = (struct x86_block *)(d->arena + d->used);
 	d->used += size;
 	*b = *head;
 	memcpy(b->op, d->scratch, ops);
 	memcpy(block_bytes(b), d->bytes, head->len);
-	list = bucket(d, b->spa, b->key);
-	b->next = *list;
-	*list = b;
+	into_hash(d, b);
 	return b;
 }
 

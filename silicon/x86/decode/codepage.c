@@ -6,11 +6,17 @@
  *
  *   page[]     is the page marked as code; a sequence word that every store to a
  *              marked page advances
- *   granule[]  a sequence number for each 128 bytes of it
+ *   granule[]  a sequence number for each 128 bytes of it, and whether code was ever
+ *              decoded there; it counts stores only then, so that data beside code
+ *              costs neither
  *
- * A block remembers both. Unequal page words send it to compare its granules,
- * so that data beside code costs a comparison and not a new decoding. Two pages
- * that share an entry disturb each other's speed, never their correctness.
+ * A block remembers both. Unequal page words send it to compare its granules, so
+ * that stores to other code of the page cost a comparison and not a new decoding.
+ * Two pages that share an entry disturb each other's speed, never their correctness.
+ *
+ * Whoever decodes says so in the granule word before it reads the bytes; whoever
+ * stores looks there after the bytes are in memory, with a fence between the two on
+ * either side. One of them sees the other.
  *
  * Marking. The first decoder of a page marks it and then waits until every
  * processor inside a run loop has dropped its write tags (X86_EV_CODE_PAGE), unless
@@ -49,7 +55,8 @@ static struct code_page {
 	_Atomic bool translated;	/* some processor may have translations of it */
 	_Atomic u64 writable;		/* 1 + handshakes begun before the last write tag for it was given */
 } pages[1u << PAGE_BITS];
-static _Atomic u32 granules[1u << GRANULE_BITS];
+static _Atomic u32 granules[1u << GRANULE_BITS];	/* stores in 31:1 */
+#define DECODED 1u		/* never taken back: costs speed only */
 static _Atomic bool translated[1u << GRANULE_BITS];	/* never reset: costs speed only */
 static _Atomic u64 handshakes;		/* begun */
 static _Atomic u64 handshakes_done;	/* the last that has ended: write tags from before it are gone */
@@ -90,6 +97,11 @@ u32 x86_codepage_granule(u64 spa)
 	return atomic_load(granule_of(spa));
 }
 
+u32 x86_codepage_decode_granule(u64 spa)
+{
+	return atomic_fetch_or(granule_of(spa), DECODED) | DECODED;
+}
+
 /* Does the store overlap the block that @cpu is executing? */
 static bool hits_current(const struct x86_cpu *cpu, u64 spa, unsigned len)
 {
@@ -108,16 +120,28 @@ void x86_codepage_translated(u64 spa, unsigned len)
 	atomic_store(&page_of(spa)->translated, true);
 }
 
-void x86_codepage_store(struct x86_cpu *cpu, u64 spa, unsigned len)
+/* Count the store where code was decoded, if it was. */
+static bool count_store(u64 spa, unsigned len)
 {
-	struct code_page *p = page_of(spa);
-	bool hit = false, page;
-	u32 n_stores;
+	bool code = false;
 
-	if (atomic_load(&p->mark) == PLAIN)
-		return;
-	for (u64 a = spa >> X86_GRANULE_SHIFT; a <= (spa + len - 1) >> X86_GRANULE_SHIFT; a++)
-		atomic_fetch_add(granule_of(a << X86_GRANULE_SHIFT), 1);
+	atomic_thread_fence(memory_order_seq_cst);
+	for (u64 a = spa >> X86_GRANULE_SHIFT; a <= (spa + len - 1) >> X86_GRANULE_SHIFT; a++) {
+		_Atomic u32 *g = granule_of(a << X86_GRANULE_SHIFT);
+
+		if (atomic_load(g) & DECODED) {
+			atomic_fetch_add(g, 2);
+			code = true;
+		}
+	}
+	return code;
+}
+
+/* @spa and @len of a store to decoded code. */
+static void code_stored(struct x86_cpu *cpu, struct code_page *p, u64 spa, unsigned len)
+{
+	bool hit = false;
+
 	/* Only the low half counts stores; it must not carry into the kills. */
 	for (u64 s = atomic_load(&p->seq); ;) {
 		u64 n = (s & ~0xffffffffull) | (u32)(s + 1);
@@ -131,9 +155,24 @@ void x86_codepage_store(struct x86_cpu *cpu, u64 spa, unsigned len)
 		x86_jit_stored(cpu, spa, len, false);
 	if (hits_current(cpu, spa, len))
 		cpu->slow |= X86_SLOW_CODE;
+}
+
+void x86_codepage_store(struct x86_cpu *cpu, u64 spa, unsigned len)
+{
+	struct code_page *p = page_of(spa);
+	bool page;
+	u32 n_stores;
+
+	if (atomic_load(&p->mark) == PLAIN)
+		return;
+	if (count_store(spa, len))
+		code_stored(cpu, p, spa, len);
 	page = atomic_load(&p->translated);
-	n_stores = atomic_fetch_add(&p->stores, 1) + 1;
-	if (n_stores == (page ? UNMARK_STORES_TRANSLATED : UNMARK_STORES)) {
+	/* Some may be lost. */
+	n_stores = atomic_load_explicit(&p->stores, memory_order_relaxed) + 1;
+	atomic_store_explicit(&p->stores, n_stores, memory_order_relaxed);
+	if (n_stores >= (page ? UNMARK_STORES_TRANSLATED : UNMARK_STORES)) {
+		atomic_store(&p->stores, 0);
 		atomic_store(&p->mark, PLAIN);
 		atomic_fetch_add(&p->seq, 1ull << 32);
 		if (page) {

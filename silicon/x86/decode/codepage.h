@@ -36,6 +36,8 @@ void x86_codepage_translated(u64 spa, unsigned len);
 
 const _Atomic u64 *x86_codepage_seq(u64 spa);
 u32 x86_codepage_granule(u64 spa);
+/* The same, bytes of it being about to be decoded. */
+u32 x86_codepage_decode_granule(u64 spa);
 bool x86_codepage_marked(u64 spa);
 
 #endif

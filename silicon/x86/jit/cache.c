@@ -253,6 +253,12 @@ void x86_jit_drop_block(struct x86_cpu *cpu, struct x86_block *b)
 		jit_drop(cpu, b->trans);
 }
 
+void x86_jit_moved(struct x86_block *b)
+{
+	for (struct x86_jit_trans *t = b->trans; t; t = t->in_block)
+		t->block = b;
+}
+
 void x86_jit_flush(struct x86_cpu *cpu)
 {
 	struct x86_jit *j = cpu->jit;

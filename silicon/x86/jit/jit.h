@@ -48,6 +48,8 @@ bool x86_lockstep_run(struct x86_cpu *cpu);
 void x86_jit_flush(struct x86_cpu *cpu);
 /* Block @b is not valid any more. */
 void x86_jit_drop_block(struct x86_cpu *cpu, struct x86_block *b);
+/* Block @b has moved to this address. */
+void x86_jit_moved(struct x86_block *b);
 /* Translations of fetches, or memory, may have changed: check pages before their next use. */
 void x86_jit_recheck(struct x86_cpu *cpu);
 /*

@@ -8,6 +8,7 @@
  * canonical or segment (#GP, #SS), alignment (#AC), translation (#PF). An
  * access across a page has both pages translated before a byte moves.
  */
+#include "silicon/x86/decode/codepage.h"
 #include "silicon/x86/mmu/phys.h"
 #include "silicon/x86/mmu/access.h"
 #include "silicon/x86/sys/sys.h"
@@ -148,6 +149,14 @@ u64 x86_load_slow(struct x86_cpu *cpu, unsigned seg, u64 lin, unsigned size)
 
 void x86_store_slow(struct x86_cpu *cpu, unsigned seg, u64 lin, u64 val, unsigned size)
 {
+	/* Data beside code: the translation is there, the write tag is not. */
+	void *p = x86_hit_code(cpu, lin, size);
+
+	if (p) {
+		x86_mem_copy(p, &val, size);
+		x86_codepage_store(cpu, (u64)p, size);
+		return;
+	}
 	x86_check_linear(cpu, seg, lin, size);
 	x86_check_align(cpu, lin, size);
 	write_span(cpu, lin, &val, size, x86_data_idx(cpu), cpu->lin_mask);

@@ -96,6 +96,8 @@ struct x86_xlat {
 };
 /* By TLB or walk; raises. */
 void x86_xlat(struct x86_cpu *cpu, u64 lin, unsigned acc, unsigned idx, struct x86_xlat *x);
+/* Where @size bytes at @lin may be stored, if all that is missing is that their page holds code; else NULL. */
+void *x86_hit_code(struct x86_cpu *cpu, u64 lin, unsigned size);
 void x86_xlat_fetch(struct x86_cpu *cpu, u64 lin, struct x86_xlat *x);
 
 /* ---- struct x86_mmu ---- */

@@ -301,6 +301,18 @@ static bool revive(struct x86_cpu *cpu, u64 lin, unsigned acc, unsigned idx)
 	return !(acc & X86_ACC_W) || (t->info[i] & INFO_W);
 }
 
+void *x86_hit_code(struct x86_cpu *cpu, u64 lin, unsigned size)
+{
+	const struct x86_tlb *t = cpu->tlb;
+	unsigned i = x86_tlb_index(lin);
+	void *p = x86_tlb_host(t, lin);
+
+	if (t->rtag[i] != x86_tlb_tag(cpu, lin) || !(t->info[i] & INFO_W) || !x86_in_page(lin, size) ||
+	    !x86_codepage_test((u64)p))
+		return NULL;
+	return p;
+}
+
 void x86_xlat(struct x86_cpu *cpu, u64 lin, unsigned acc, unsigned idx, struct x86_xlat *x)
 {
 	struct x86_tlb *t = &cpu->tlbs[idx];
