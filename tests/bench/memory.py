@@ -1,6 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Resident memory of `userkvm boot` beside the guest's RAM, with an idle shell running."""
+"""Resident memory of `userkvm boot` beside the guest's RAM, with an idle shell running.
+
+Translated code, which is mapped twice, counts once.
+"""
 import re
 import subprocess
 import sys
@@ -11,17 +14,18 @@ p = subprocess.Popen([sys.argv[1], "boot", "--engine", sys.argv[2], "-m", f"{MIB
 p.stdout.readline()
 guest = other = 0
 size = 0
-in_guest = False
+in_guest = again = False
 for line in open(f"/proc/{p.pid}/smaps"):
     m = re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line)
     if m:
         size = int(m[2], 16) - int(m[1], 16)
+        again = "memfd:userkvm-jit" in line and " r-x" in line
         in_guest = size >= MIB << 20 and size < (MIB << 20) + (4 << 20)
     elif line.startswith("Rss:"):
         kib = int(line.split()[1])
         if in_guest:
             guest += kib
-        else:
+        elif not again:
             other += kib
 p.terminate()
 p.wait()
