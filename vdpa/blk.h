@@ -22,8 +22,11 @@ struct vblk_cfg {
 	u16 queues;		/* 0 = as many as the device has */
 	u16 depth;		/* ring size, 0 = the device's */
 	bool no_indirect, no_event_idx;
-	u32 spin_us;		/* look at the ring that long before sleeping */
+	u32 spin_us;		/* look at the ring that long before sleeping; 0 = VBLK_SPIN_US while that pays */
+	bool no_spin;		/* sleep at once */
 };
+
+#define VBLK_SPIN_US 50
 
 struct vblk_info {
 	u64 size;		/* bytes */

@@ -12,6 +12,7 @@
 #include <linux/virtio_ids.h>
 #include <linux/virtio_ring.h>
 #include <poll.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +28,9 @@
 #define MAX_PIECES 62u		/* header and status make 64 */
 #define ALIVE_MS 1000		/* how often a sleeper looks whether there still is a device */
 #define BATCH 64
+#define MAX_BACKOFF 1023u
+#define MISS 4u			/* looks that make good for one in vain */
+#define MAX_CREDIT (8 * MISS)
 
 /* What a slot's coherent memory holds. */
 struct area {
@@ -46,6 +50,8 @@ struct queue {
 	struct area *areas;
 	u64 areas_iova;
 	bool sleeping;		/* a waiter sleeps on the interrupt */
+	_Atomic unsigned credit;	/* looks at the ring that were of use, a few; then */
+	_Atomic unsigned skip, backoff;	/* sleeps without a look first: to go, and the last number */
 	unsigned waiters;	/* others, on cond */
 	pthread_cond_t cond;
 	int dead;		/* -errno: nothing will finish any more */
@@ -441,22 +447,65 @@ static u64 now_us(void)
 	return (u64)t.tv_sec * 1000000 + (u64)t.tv_nsec / 1000;
 }
 
-/* Look at the ring for a while. How many were finished, 0 none, -errno. */
-static int spin(struct vblk *b, struct queue *q)
+/* Something is finished within @us. */
+static bool look(struct queue *q, u32 us)
 {
-	u64 until;
+	u64 until = now_us() + us;
 
-	if (!b->cfg.spin_us)
-		return 0;
-	until = now_us() + b->cfg.spin_us;
 	do {
-		int n = drain(b, q);
-
-		if (n)
-			return n;
-		__builtin_ia32_pause();
+		/* The clock costs more than the look. */
+		for (unsigned i = 0; i < 32; i++) {
+			if (vdring_pending(q->vq->ring))
+				return true;
+			__builtin_ia32_pause();
+		}
 	} while (now_us() < until);
-	return 0;
+	return false;
+}
+
+/* Several threads may reap a queue; what they lose to each other here does not matter. */
+static unsigned get(_Atomic unsigned *p)
+{
+	return atomic_load_explicit(p, memory_order_relaxed);
+}
+
+static void set(_Atomic unsigned *p, unsigned n)
+{
+	atomic_store_explicit(p, n, memory_order_relaxed);
+}
+
+/*
+ * Look at the ring before sleeping: a wake-up from another processor takes longer than a quick device. That is
+ * of no use with a slow device, and harm where the daemon needs this very processor, so each time that it was in
+ * vain about twice as many sleeps follow without.
+ */
+static bool spin(struct vblk *b, struct queue *q)
+{
+	unsigned n;
+
+	if (b->cfg.no_spin)
+		return false;
+	if (b->cfg.spin_us)
+		return look(q, b->cfg.spin_us);
+	n = get(&q->skip);
+	if (n) {
+		set(&q->skip, n - 1);
+		return false;
+	}
+	if (look(q, VBLK_SPIN_US)) {
+		set(&q->credit, min(get(&q->credit) + 1, MAX_CREDIT));
+		set(&q->backoff, 0);
+		return true;
+	}
+	n = get(&q->credit);
+	if (n >= MISS) {
+		set(&q->credit, n - MISS);
+		return false;
+	}
+	n = min(get(&q->backoff) * 2 + 1, MAX_BACKOFF);
+	set(&q->backoff, n);
+	set(&q->skip, n);
+	return false;
 }
 
 /* The device's status can still be asked for, or nothing will finish any more. */
@@ -502,7 +551,7 @@ int vblk_reap(struct vblk *b, u16 queue, bool wait)
 
 		if (n || !wait)
 			return n;
-		n = spin(b, q);
+		n = spin(b, q) ? drain(b, q) : 0;
 		if (n)
 			return n;
 		n = sleep_irq(q);

@@ -265,6 +265,70 @@ static void bounce(void **state)
 	free(page);
 }
 
+/* Blocks that threads hold at the same time never lie over each other, also while there is no room. */
+static struct vdma *shared_dma;
+
+static void *map_and_unmap(void *arg)
+{
+	struct worker *w = arg;
+	struct { u64 iova; struct iovec iov; u8 mark; } held[8] = { 0 };
+	u8 *buf = malloc(1 << 20);
+	u64 seed = w->queue + 1;
+
+	for (unsigned i = 0; i < 4000 && !w->ret; i++) {
+		unsigned n = (seed = seed * 6364136223846793005ull + 1442695040888963407ull) >> 61;
+		size_t len = 1 + (seed >> 20) % (seed >> 50 & 1 ? 1 << 20 : 16384);
+
+		if (held[n].iova) {
+			vdma_unmap(shared_dma, held[n].iova, &held[n].iov, 1, held[n].iov.iov_len, VDMA_FROM_DEVICE);
+			held[n].iova = 0;
+			for (size_t at = 0; at < held[n].iov.iov_len; at += 509)
+				if (buf[at] != held[n].mark)
+					w->ret = -EBADMSG;
+			continue;
+		}
+		held[n].mark = (u8)i;
+		held[n].iov = (struct iovec){buf, len};
+		memset(buf, held[n].mark, len);
+		held[n].iova = vdma_map(shared_dma, &held[n].iov, 1, len, VDMA_TO_DEVICE);
+	}
+	for (unsigned n = 0; n < 8; n++)
+		if (held[n].iova)
+			vdma_unmap(shared_dma, held[n].iova, &held[n].iov, 1, 1, VDMA_TO_DEVICE);
+	free(buf);
+	return NULL;
+}
+
+static void many_mappings(void **state)
+{
+	struct vdpa_virtio_req q = {.op = VDPA_VIRTIO_OPEN, .data = "disk"};
+	struct vdpa_session *s = vdpa_session_local();
+	struct vdpa_virtio_rep r;
+	struct worker w[8] = { 0 };
+
+	td_create(&td, "disk", 1, 16, DISK, 0);
+	assert_int_equal(vduse_set_bounce_size("disk", 16 << 20), 0);
+	td_start(&td);
+	assert_int_equal(td_attach("disk"), 0);
+	assert_int_equal(s->call(s, &q, -1, &r), 0);
+	shared_dma = vdma_new(s, r.fds[0]);
+	close(r.fds[0]);
+	close(r.fds[1]);
+	for (unsigned t = 0; t < ARRAY_SIZE(w); t++) {
+		w[t].queue = t;
+		pthread_create(&w[t].thread, NULL, map_and_unmap, &w[t]);
+	}
+	for (unsigned t = 0; t < ARRAY_SIZE(w); t++) {
+		pthread_join(w[t].thread, NULL);
+		assert_int_equal(w[t].ret, 0);
+	}
+	assert_int_equal(vdma_in_use(shared_dma), 0);
+	vdma_free(shared_dma);
+	s->close(s);
+	td_detach("disk");
+	td_destroy(&td);
+}
+
 /* More in flight than bounce memory holds: refused, and everything finishes once there is room. */
 static void exhaustion(void **state)
 {
@@ -565,6 +629,7 @@ int main(void)
 		{ "G.A 7: the other requests", other_requests, NULL, NULL, NULL },
 		{ "G.A 7: depth", depth, NULL, NULL, NULL },
 		{ "G.A 8: what the bounce memory shows", bounce, NULL, NULL, NULL },
+		{ "G.A 8: bounce memory shared by 8 threads", many_mappings, NULL, NULL, NULL },
 		{ "G.A 8: exhaustion", exhaustion, NULL, NULL, NULL },
 		{ "G.A 11: daemon restarts under load", restarts, NULL, NULL, NULL },
 		{ "deleted under load", deleted, NULL, NULL, NULL },

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -17,6 +18,7 @@
 
 #define NO_PAGE UINT32_MAX
 #define ORDERS 19	/* up to 1 GiB */
+#define QUICK_ORDERS 6	/* up to 128 KiB */
 
 /* State of the block that begins at a page. */
 struct block {
@@ -29,10 +31,18 @@ struct vdma {
 	struct vdpa_session *s;
 	u8 *base;
 	u64 bounce_size, iova_size;
+	size_t max;
 	pthread_mutex_t lock;
 	struct block *blocks;
-	u32 pages, used;
+	u32 pages;
 	u32 head[ORDERS];
+	/*
+	 * Small blocks wait in a stack of their order, not united, for the next mapping of that size. No lock is
+	 * taken for them: @quick is the topmost one and, above it, the number of changes, without which a block that
+	 * has gone and come back would look like one that stayed.
+	 */
+	_Atomic u64 quick[QUICK_ORDERS];
+	_Atomic u32 *below;	/* by page: the block under it in its stack */
 };
 
 static void push(struct vdma *m, u32 page, u8 order)
@@ -61,12 +71,7 @@ static void unlink_block(struct vdma *m, u32 page)
 /* Order of the smallest block that holds @len bytes. */
 static u8 order_of(size_t len)
 {
-	u64 n = (len + PAGE_SIZE - 1) >> PAGE_SHIFT;
-	u8 order = 0;
-
-	while ((1ull << order) < n)
-		order++;
-	return order;
+	return len <= PAGE_SIZE ? 0 : (u8)(64 - __builtin_clzll((len - 1) >> PAGE_SHIFT));
 }
 
 static u32 take(struct vdma *m, u8 order)
@@ -85,7 +90,6 @@ static u32 take(struct vdma *m, u8 order)
 		push(m, page + (1u << o), o);
 	}
 	m->blocks[page].order = order;
-	m->used += 1u << order;
 	return page;
 }
 
@@ -93,7 +97,6 @@ static void give(struct vdma *m, u32 page)
 {
 	u8 order = m->blocks[page].order;
 
-	m->used -= 1u << order;
 	while (order + 1 < ORDERS) {
 		u32 buddy = page ^ (1u << order);
 
@@ -108,6 +111,67 @@ static void give(struct vdma *m, u32 page)
 	push(m, page, order);
 }
 
+static u64 quick_top(u64 before, u32 page)
+{
+	return ((before >> 32) + 1) << 32 | page;
+}
+
+static u32 quick_pop(struct vdma *m, unsigned order)
+{
+	u64 top = atomic_load_explicit(&m->quick[order], memory_order_acquire);
+	u32 page;
+
+	do {
+		page = (u32)top;
+		if (page == NO_PAGE)
+			break;
+	} while (!atomic_compare_exchange_weak_explicit(
+		&m->quick[order], &top, quick_top(top, atomic_load_explicit(&m->below[page], memory_order_relaxed)),
+		memory_order_acquire, memory_order_acquire));
+	return page;
+}
+
+static void quick_push(struct vdma *m, unsigned order, u32 page)
+{
+	u64 top = atomic_load_explicit(&m->quick[order], memory_order_relaxed);
+
+	do
+		atomic_store_explicit(&m->below[page], (u32)top, memory_order_relaxed);
+	while (!atomic_compare_exchange_weak_explicit(&m->quick[order], &top, quick_top(top, page), memory_order_release,
+						      memory_order_relaxed));
+}
+
+static u32 alloc_block(struct vdma *m, u8 order)
+{
+	u32 page = order < QUICK_ORDERS ? quick_pop(m, order) : NO_PAGE, small;
+
+	if (page != NO_PAGE)
+		return page;
+	pthread_mutex_lock(&m->lock);
+	page = take(m, order);
+	if (page == NO_PAGE) {
+		for (unsigned o = 0; o < QUICK_ORDERS; o++)
+			while ((small = quick_pop(m, o)) != NO_PAGE)
+				give(m, small);
+		page = take(m, order);
+	}
+	pthread_mutex_unlock(&m->lock);
+	return page;
+}
+
+static void free_block(struct vdma *m, u32 page)
+{
+	u8 order = m->blocks[page].order;
+
+	if (order < QUICK_ORDERS) {
+		quick_push(m, order, page);
+		return;
+	}
+	pthread_mutex_lock(&m->lock);
+	give(m, page);
+	pthread_mutex_unlock(&m->lock);
+}
+
 /* All but page 0 is free: in the largest blocks that are aligned. */
 static void fill(struct vdma *m)
 {
@@ -115,6 +179,8 @@ static void fill(struct vdma *m)
 
 	for (unsigned o = 0; o < ORDERS; o++)
 		m->head[o] = NO_PAGE;
+	for (unsigned o = 0; o < QUICK_ORDERS; o++)
+		atomic_store(&m->quick[o], NO_PAGE);
 	while (page < m->pages) {
 		u8 order = 0;
 
@@ -143,18 +209,24 @@ struct vdma *vdma_new(struct vdpa_session *s, int fd)
 	m->pages = (u32)(m->bounce_size >> PAGE_SHIFT);
 	ret = -ENOMEM;
 	m->blocks = calloc(m->pages, sizeof(*m->blocks));
-	if (!m->blocks)
+	m->below = calloc(m->pages, sizeof(*m->below));
+	if (!m->blocks || !m->below)
 		goto fail;
 	m->base = mmap(NULL, m->iova_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (m->base == MAP_FAILED) {
 		ret = -errno;
-		free(m->blocks);
 		goto fail;
 	}
 	pthread_mutex_init(&m->lock, NULL);
 	fill(m);
+	/* The block of page 0 is never whole, and blocks lie at multiples of their size. */
+	m->max = PAGE_SIZE;
+	while (m->max * 4 <= m->bounce_size && order_of(m->max * 2) < ORDERS)
+		m->max *= 2;
 	return m;
 fail:
+	free(m->blocks);
+	free(m->below);
 	free(m);
 	errno = -ret;
 	return NULL;
@@ -165,6 +237,7 @@ void vdma_free(struct vdma *m)
 	munmap(m->base, m->iova_size);
 	pthread_mutex_destroy(&m->lock);
 	free(m->blocks);
+	free(m->below);
 	free(m);
 }
 
@@ -178,22 +251,22 @@ int vdma_start(struct vdma *m)
 
 size_t vdma_max(const struct vdma *m)
 {
-	size_t n = PAGE_SIZE;
-
-	/* The block of page 0 is never whole, and blocks lie at multiples of their size. */
-	while (n * 4 <= m->bounce_size && order_of(n * 2) < ORDERS)
-		n *= 2;
-	return n;
+	return m->max;
 }
 
 u64 vdma_in_use(struct vdma *m)
 {
-	u64 n;
+	u64 n = m->pages - 1;
 
 	pthread_mutex_lock(&m->lock);
-	n = (u64)m->used << PAGE_SHIFT;
+	for (unsigned o = 0; o < ORDERS; o++)
+		for (u32 page = m->head[o]; page != NO_PAGE; page = m->blocks[page].next)
+			n -= 1u << o;
+	for (unsigned o = 0; o < QUICK_ORDERS; o++)
+		for (u32 page = (u32)atomic_load(&m->quick[o]); page != NO_PAGE; page = atomic_load(&m->below[page]))
+			n -= 1u << o;
 	pthread_mutex_unlock(&m->lock);
-	return n;
+	return n << PAGE_SHIFT;
 }
 
 u64 vdma_map(struct vdma *m, const struct iovec *iov, unsigned nr, size_t len, enum vdma_dir dir)
@@ -203,9 +276,7 @@ u64 vdma_map(struct vdma *m, const struct iovec *iov, unsigned nr, size_t len, e
 
 	if (len > vdma_max(m))
 		return 0;
-	pthread_mutex_lock(&m->lock);
-	page = take(m, order_of(len));
-	pthread_mutex_unlock(&m->lock);
+	page = alloc_block(m, order_of(len));
 	if (page == NO_PAGE)
 		return 0;
 	to = m->base + ((u64)page << PAGE_SHIFT);
@@ -229,9 +300,7 @@ void vdma_unmap(struct vdma *m, u64 iova, const struct iovec *iov, unsigned nr, 
 			from += iov[i].iov_len;
 		}
 	}
-	pthread_mutex_lock(&m->lock);
-	give(m, (u32)(iova >> PAGE_SHIFT));
-	pthread_mutex_unlock(&m->lock);
+	free_block(m, (u32)(iova >> PAGE_SHIFT));
 }
 
 void *vdma_alloc(struct vdma *m, size_t size, u64 *iova)

@@ -35,7 +35,7 @@ void vdma_unmap(struct vdma *m, u64 iova, const struct iovec *iov, unsigned nr, 
 int vdma_start(struct vdma *m);
 /* Longest single mapping. */
 size_t vdma_max(const struct vdma *m);
-/* Bytes of blocks given out now. */
+/* Bytes of blocks given out now. For tests: nothing is mapped or unmapped meanwhile. */
 u64 vdma_in_use(struct vdma *m);
 
 /* Coherent memory, zeroed; its address here, or NULL and errno. */

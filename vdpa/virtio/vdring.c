@@ -249,9 +249,15 @@ int vdring_get(struct vdring *r, void **token, u32 *len)
 		return broken(r, "finished a request that was not in flight");
 	if (*len > r->slots[id].in_len)
 		return broken(r, "claims to have written more than it was given");
-	r->last_used++;
+	__atomic_store_n(&r->last_used, (u16)(r->last_used + 1), __ATOMIC_RELAXED);
 	*token = retire(r, (u16)id);
 	return 1;
+}
+
+bool vdring_pending(const struct vdring *r)
+{
+	return atomic_load_explicit(&r->used_hdr[1], memory_order_relaxed) !=
+	       __atomic_load_n(&r->last_used, __ATOMIC_RELAXED);
 }
 
 bool vdring_irq_on(struct vdring *r)

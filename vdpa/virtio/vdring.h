@@ -42,6 +42,8 @@ int vdring_add(struct vdring *r, const struct vdring_sg *sg, unsigned out, unsig
 bool vdring_publish(struct vdring *r);
 /* 1 with a finished request and the bytes that the device says it wrote; 0: none; -EIO: broken. */
 int vdring_get(struct vdring *r, void **token, u32 *len);
+/* There seems to be a finished request, or the ring is broken. Without the queue's lock. */
+bool vdring_pending(const struct vdring *r);
 /* Ask for an interrupt at the next finished request. False if one is finished already. */
 bool vdring_irq_on(struct vdring *r);
 void vdring_irq_off(struct vdring *r);
