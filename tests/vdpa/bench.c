@@ -6,7 +6,9 @@
  * the depth; plain pread on the file. Processor time is this process's and the
  * daemon's (for NBD and vhost-user the same two). Prints figures, asserts nothing.
  *
- *   bench USERKVM SHIM DAEMON [quick]
+ *   bench USERKVM SHIM DAEMON [quick] [ROW]
+ *
+ * ROW: only rows whose names end so, such as "depth 1"; on null-co only.
  */
 #include <endian.h>
 #include <errno.h>
@@ -34,6 +36,7 @@
 #define MAX_DEPTH 128
 
 static unsigned rounds = 5, round_ms = 500;
+static const char *only = "";
 
 static double now_s(void)
 {
@@ -223,8 +226,8 @@ static u64 drive_file(int fd, const struct load *l, double seconds)
 
 /* ---- Targets ---- */
 
-enum { VDUSE, VDUSE_SPIN, VHOST_USER, NBD, PLAIN, TARGETS };
-static const char *const target_names[] = {"vduse", "vduse, spinning", "vhost-user", "nbd", "pread"};
+enum { VDUSE, VDUSE_SLEEP, VHOST_USER, VHOST_USER_SLEEP, NBD, PLAIN, TARGETS };
+static const char *const target_names[] = {"vduse", "vduse, asleep", "vhost-user", "vhost-user, asleep", "nbd", "pread"};
 
 struct target {
 	pid_t pid;
@@ -250,7 +253,7 @@ static struct figure measure(int kind, struct target *t, const struct load *l, d
 		u64 n;
 
 		getrusage(RUSAGE_SELF, &before);
-		n = kind <= VHOST_USER ? drive_vblk(t->b, l, round_ms / 1e3) :
+		n = kind <= VHOST_USER_SLEEP ? drive_vblk(t->b, l, round_ms / 1e3) :
 		    kind == NBD ? drive_nbd(t->fd, l, round_ms / 1e3) : drive_file(t->fd, l, round_ms / 1e3);
 		getrusage(RUSAGE_SELF, &after);
 		cpu = (t->pid ? cpu_of(t->pid) - daemon : 0) +
@@ -289,14 +292,14 @@ static bool wait_for(const char *sock)
 
 static bool open_target(int kind, struct target *t, const char *node, struct qsd *q)
 {
-	struct vblk_cfg cfg = {.queues = 1, .spin_us = kind == VDUSE_SPIN ? 200 : 0};
+	struct vblk_cfg cfg = {.queues = 1, .no_spin = kind == VDUSE_SLEEP || kind == VHOST_USER_SLEEP};
 	struct vdpa_session *s;
 	char arg[256], server[256], err[256];
 
 	*t = (struct target){.fd = -1};
 	switch (kind) {
 	case VDUSE:
-	case VDUSE_SPIN:
+	case VDUSE_SLEEP:
 		qsd_start(q, "d", node, true);
 		t->pid = q->pid;
 		if (attach("d"))
@@ -304,6 +307,7 @@ static bool open_target(int kind, struct target *t, const char *node, struct qsd
 		t->b = vblk_open_device("d", &cfg, err);
 		return t->b;
 	case VHOST_USER:
+	case VHOST_USER_SLEEP:
 		snprintf(arg, sizeof(arg), "type=vhost-user-blk,id=e,node-name=disk0,addr.type=unix,addr.path=%s,writable=on",
 			 path("vu.sock"));
 		t->pid = export_daemon(node, arg, NULL);
@@ -333,7 +337,7 @@ static void close_target(int kind, struct target *t)
 		vblk_close(t->b);
 	if (t->fd >= 0)
 		close(t->fd);
-	if (kind <= VDUSE_SPIN && vdpa_delete("d"))
+	if (kind <= VDUSE_SLEEP && vdpa_delete("d"))
 		fprintf(stderr, "delete failed\n");
 	if (t->pid) {
 		kill(t->pid, SIGTERM);
@@ -350,6 +354,13 @@ static const struct { struct load l; const char *name; } rows[] = {
 	{{false, true, 131072, 8}, "read  128K depth 8"},   {{true, true, 131072, 8}, "write 128K depth 8"},
 	{{false, true, 1 << 20, 8}, "read  1M depth 8"},    {{true, true, 1 << 20, 8}, "write 1M depth 8"},
 };
+
+static bool wanted(const char *name)
+{
+	size_t n = strlen(name), end = strlen(only);
+
+	return n >= end && !strcmp(name + n - end, only);
+}
 
 static void print_row(const char *name, const struct load *l, const struct figure *f, const double *spread, bool file)
 {
@@ -382,7 +393,8 @@ static void bench_node(const char *title, const char *node, bool file)
 			continue;
 		}
 		for (unsigned i = 0; i < ARRAY_SIZE(rows); i++)
-			f[i][k] = measure(k, &t, &rows[i].l, &spread[i][k]);
+			if (wanted(rows[i].name))
+				f[i][k] = measure(k, &t, &rows[i].l, &spread[i][k]);
 		close_target(k, &t);
 	}
 	printf("%s: requests, processor time a request (driver and daemon), half the spread; last: vduse to vhost-user, to nbd\n"
@@ -392,7 +404,8 @@ static void bench_node(const char *title, const char *node, bool file)
 			printf(" | %-23s", target_names[k]);
 	putchar('\n');
 	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++)
-		print_row(rows[i].name, &rows[i].l, f[i], spread[i], file);
+		if (wanted(rows[i].name))
+			print_row(rows[i].name, &rows[i].l, f[i], spread[i], file);
 }
 
 /* Copies in and out of bounce memory beside memcpy, mappings a second, attach time. */
@@ -470,17 +483,24 @@ int main(int argc, char **argv)
 
 	if (argc < 4)
 		return 2;
-	if (argc > 4) {
+	if (argc > 4 && !strcmp(argv[4], "quick")) {
 		rounds = 3;
 		round_ms = 150;
 	}
+	if (argc > 4 && strcmp(argv[argc - 1], "quick"))
+		only = argv[argc - 1];
 	if (access(argv[3], X_OK) || !live_begin(argv[1], argv[2], argv[3])) {
 		fprintf(stderr, "vdpa bench: no %s (Debian package qemu-system-common)\n", argv[3]);
 		return 1;
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	bench_memory();
+	if (!*only)
+		bench_memory();
 	bench_node("null-co", "driver=null-co,size=268435456", false);
+	if (*only) {
+		live_end();
+		return 0;
+	}
 	if (!run_for(60000, "sh", "-c", "head -c 268435456 /dev/urandom >\"$1\"", "sh", path("disk"), NULL))
 		return 1;
 	snprintf(node, sizeof(node), "driver=file,filename=%s", path("disk"));
