@@ -13,6 +13,8 @@ import threading
 import time
 
 QEMU = "qemu-system-x86_64"
+# Interpreted guests are slower by an order of magnitude.
+PATIENCE = 6 if os.environ.get("USERKVM_ENGINE") == "interp" else 1
 GUEST = os.path.join(os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")), "userkvm/guest/current")
 
 
@@ -75,7 +77,7 @@ class Qemu:
     def wait_for(self, wanted, timeout=120, start=0):
         """Until @wanted is on the console behind offset @start. Returns the offset behind it."""
         wanted = wanted.encode()
-        end = time.monotonic() + timeout
+        end = time.monotonic() + timeout * PATIENCE
         with self.more:
             while (at := self.text.find(wanted, start)) < 0:
                 left = end - time.monotonic()
@@ -96,7 +98,7 @@ class Qemu:
 
     def wait_end(self, timeout=120, status=0):
         try:
-            got = self.process.wait(timeout)
+            got = self.process.wait(timeout * PATIENCE)
         except subprocess.TimeoutExpired:
             raise Failure(f"{self.name} does not end; console: {self.text[-300:]!r}; {self.stderr()[:500]}") from None
         if got != status:
@@ -111,7 +113,7 @@ class Qemu:
         request = {"execute": command}
         if arguments:
             request["arguments"] = {k.replace("_", "-"): v for k, v in arguments.items()}
-        self.qmp_socket.settimeout(timeout)
+        self.qmp_socket.settimeout(timeout * PATIENCE)
         self.qmp_file.write(json.dumps(request) + "\n")
         self.qmp_file.flush()
         while True:
