@@ -175,6 +175,7 @@ struct x86_cpu {
 	u64 host_sp, ring_top;		/* of translated code: jit/entry.c */
 	struct x86_jit_link *jit_link;	/* the jump by which translated code was left, if it may be linked */
 	u64 jit_tmp;			/* inside one instruction */
+	u32 jit_sti_flags;		/* RFLAGS before STI, for the instruction behind it */
 	u32 jit_left;			/* instructions of the last block that were executed */
 	/* Vector and x87 state is in the host's registers: jit/vec.c, jit/x87.c. Read as one word. */
 	u8 vec_live, vec_live_avx, x87_live, vec_pad;

@@ -81,6 +81,26 @@ void jit_rorx(struct jit_asm *a, unsigned to, unsigned from, unsigned n, unsigne
 	jit_8(a, n);
 }
 
+static void bits(struct jit_asm *a, unsigned pp, unsigned to, unsigned from, unsigned mask)
+{
+	jit_room(a);
+	jit_8(a, 0xc4);
+	jit_8(a, (to & 8 ? 0 : 0x80) | 0x40 | (mask & 8 ? 0 : 0x20) | 2);
+	jit_8(a, (~from & 15) << 3 | pp);
+	jit_8(a, 0xf5);
+	jit_8(a, 0xc0 | (to & 7) << 3 | (mask & 7));
+}
+
+void jit_pext(struct jit_asm *a, unsigned to, unsigned from, unsigned mask)
+{
+	bits(a, 2, to, from, mask);
+}
+
+void jit_pdep(struct jit_asm *a, unsigned to, unsigned from, unsigned mask)
+{
+	bits(a, 3, to, from, mask);
+}
+
 void jit_alu_ri(struct jit_asm *a, enum jit_alu f, unsigned reg, s32 v, unsigned size)
 {
 	if (size == 1) {

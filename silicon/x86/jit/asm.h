@@ -118,6 +118,10 @@ void jit_store_imm(struct jit_asm *a, struct jit_mem m, s32 v, unsigned size);
 /* RORX: no flag changes. */
 void jit_rorx(struct jit_asm *a, unsigned to, unsigned from, unsigned n, unsigned size);
 
+/* PEXT, PDEP of 32 bits: bits of @from under @mask; no flag changes. */
+void jit_pext(struct jit_asm *a, unsigned to, unsigned from, unsigned mask);
+void jit_pdep(struct jit_asm *a, unsigned to, unsigned from, unsigned mask);
+
 static inline void jit_alu_rr(struct jit_asm *a, enum jit_alu f, unsigned to, unsigned from, unsigned size)
 {
 	jit_op_rr(a, (unsigned)f << 3 | (size == 1 ? 0 : 1), from, to, size);

@@ -430,7 +430,7 @@ static unsigned entry_for(const struct x86_jit_link *l, const struct x86_jit_tra
 /* The jump that led out of translated code may go straight to @to from now on. */
 static void link_to(struct x86_jit_link *l, struct x86_jit_trans *to)
 {
-	if (l->to || l->rip != to->lin || l->from->page->idx != to->page->idx || l->from->dead)
+	if (l->to || l->rip != to->lin || l->idx != to->page->idx || l->from->dead)
 		return;
 	set_rel32(l->at, to->code + entry_for(l, to));
 	l->to = to;

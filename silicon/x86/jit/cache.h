@@ -29,7 +29,8 @@ struct x86_jit_link {
 	u8 *at;			/* rel32, in writable memory */
 	u8 *out;		/* where it leads without a translation, in writable memory */
 	u64 rip;
-	bool landing;		/* a return led here: nothing is known of the page any more */
+	bool landing;		/* a return led here: nothing is known of the page any more; or events must be looked for */
+	u8 idx;			/* of the TLB there */
 	struct x86_jit_trans *from, *to;
 	struct x86_jit_link *next;	/* to the same translation */
 };
@@ -45,6 +46,7 @@ struct x86_jit_trans {
 	u32 self, size;		/* of the exit to its own address, of the end */
 	u16 nr_access;
 	bool dead;
+	u8 sti;			/* index of the instruction behind an STI; 0 = none */
 	u8 dry;			/* lockstep.c: may it be run dry? */
 	struct jit_access *access;
 	u8 off[];		/* of each instruction, from @lin */

@@ -63,7 +63,14 @@ u64 jit_call_c(struct x86_cpu *cpu, struct x86_jit_trans *t, u64 nr)
 	cpu->gpr[X86_REG_NEXT_RIP] = cpu->rip + op->len;
 	cpu->op_first = t->block->op;
 	cpu->op = op;
-	op->fn(cpu, op);
+	if (unlikely(nr && nr == t->sti) && !(cpu->jit_sti_flags & RFLAGS_IF)) {
+		/* Blocking by STI, which ends with this instruction. */
+		cpu->slow |= X86_SLOW_SHADOW_STI;
+		op->fn(cpu, op);
+		cpu->slow &= ~(u32)X86_SLOW_SHADOW_STI;
+	} else {
+		op->fn(cpu, op);
+	}
 	cpu->op = NULL;
 	/* Else they are what they were; what ends a block may load all of RFLAGS. */
 	if (op->flags_out || op->flags & X86_OP_END)

@@ -64,6 +64,7 @@ struct jit_cold {
 	struct jit_flags before, after;
 	u8 vec, vec_after;	/* VEC: what to load; t->vec behind the instruction */
 	u16 nr;			/* index of the instruction */
+	u8 idx;			/* EXIT: TLB index there */
 	u64 rip;		/* EXIT: where to */
 	bool landing;		/* EXIT: behind a return */
 };
@@ -91,6 +92,7 @@ struct x86_jit_tr {
 	u8 vec;			/* JIT_VEC_*: vector state known to be in host registers */
 	struct jit_mem at;	/* where the memory operand is: what jit_operand() and jit_mem*() leave */
 	bool ended;		/* an emitter has emitted all ways out of the block */
+	unsigned sti;		/* index of the instruction behind an STI; 0 = none */
 	struct jit_cold cold[JIT_MAX_COLD];
 	unsigned nr_cold, first_cold;	/* @first_cold: of the present instruction */
 	struct jit_access access[JIT_MAX_COLD];
@@ -102,7 +104,7 @@ typedef bool jit_emit_fn(struct x86_jit_tr *t);
 
 /* The families, tried in the order of the table in translate.c. */
 jit_emit_fn jit_emit_branch, jit_emit_stack, jit_emit_int, jit_emit_vec, jit_emit_x87, jit_emit_implicit,
-	jit_emit_system;
+	jit_emit_system, jit_emit_privilege;
 
 /* ---- Registers ---- */
 
@@ -173,6 +175,8 @@ void jit_slow_jmp(struct x86_jit_tr *t);
 void jit_exit(struct x86_jit_tr *t, u8 *from, u64 rip);
 /* The same behind a return to this translation. */
 void jit_exit_landing(struct x86_jit_tr *t, u8 *from, u64 rip);
+/* The same, cpu->mmu_idx having become @idx. */
+void jit_exit_to_idx(struct x86_jit_tr *t, u8 *from, u64 rip, unsigned idx);
 struct jit_cold *jit_cold(struct x86_jit_tr *t, enum jit_cold_kind kind, u8 *from);
 
 /* ---- Vector state: vec.c ---- */

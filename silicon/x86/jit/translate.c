@@ -26,6 +26,7 @@
 
 static jit_emit_fn *const emitters[] = {
 	jit_emit_branch, jit_emit_stack, jit_emit_int, jit_emit_vec, jit_emit_x87, jit_emit_implicit, jit_emit_system,
+	jit_emit_privilege,
 };
 
 int jit_home(unsigned r)
@@ -86,17 +87,23 @@ struct jit_cold *jit_cold(struct x86_jit_tr *t, enum jit_cold_kind kind, u8 *fro
 	return c;
 }
 
-void jit_exit(struct x86_jit_tr *t, u8 *from, u64 rip)
-{
-	jit_cold(t, JIT_COLD_EXIT, from)->rip = rip;
-}
-
-void jit_exit_landing(struct x86_jit_tr *t, u8 *from, u64 rip)
+void jit_exit_to_idx(struct x86_jit_tr *t, u8 *from, u64 rip, unsigned idx)
 {
 	struct jit_cold *c = jit_cold(t, JIT_COLD_EXIT, from);
 
 	c->rip = rip;
-	c->landing = true;
+	c->idx = (u8)idx;
+}
+
+void jit_exit(struct x86_jit_tr *t, u8 *from, u64 rip)
+{
+	jit_exit_to_idx(t, from, rip, t->cpu->mmu_idx);
+}
+
+void jit_exit_landing(struct x86_jit_tr *t, u8 *from, u64 rip)
+{
+	jit_exit(t, from, rip);
+	t->cold[t->nr_cold - 1].landing = true;
 }
 
 void jit_slow_jcc(struct x86_jit_tr *t, unsigned cc)
@@ -193,7 +200,11 @@ static void cold_exit(struct x86_jit_tr *t, const struct jit_cold *c, struct x86
 		t->a.full = true;
 		return;
 	}
-	*l = (struct x86_jit_link){ .at = c->from, .out = t->a.p, .rip = c->rip, .landing = c->landing, .from = tr };
+	*l = (struct x86_jit_link){ .at = c->from, .out = t->a.p, .rip = c->rip, .idx = c->idx, .from = tr,
+				    .landing = c->landing || (t->sti && c->nr == t->sti) };
+	/* A translation may be shorter than its block. */
+	if (c->nr + 1u < t->block->nr_ops)
+		jit_store_imm(&t->a, JIT_FIELD(jit_left), c->nr + 1, 4);
 	jit_mov_imm(&t->a, JIT_RAX, (u64)l);
 	jit_jmp_to(&t->a, t->cpu->jit->exit_link);
 }
@@ -277,14 +288,18 @@ static void body(struct x86_jit_tr *t, struct x86_jit_trans *tr)
 
 	t->rip = t->lin;
 	t->bytes = x86_block_bytes(b);
-	for (t->nr = 0; t->nr < b->nr_ops && !t->a.full; t->nr++) {
+	for (t->nr = 0; t->nr < b->nr_ops && !t->ended && !t->a.full; t->nr++) {
 		t->op = &b->op[t->nr];
 		t->next_rip = t->rip + t->op->len;
 		tr->off[t->nr] = (u8)(t->rip - t->lin);
 		emit_op(t);
 		t->rip = t->next_rip;
 		t->bytes += t->op->len;
+		/* The next entry looks for what STI lets in. */
+		if (t->sti && t->nr == t->sti)
+			break;
 	}
+	tr->sti = (u8)t->sti;
 	if (!t->ended) {
 		jit_flags_read(t);
 		jit_exit(t, jit_jmp(&t->a), t->rip);
@@ -305,6 +320,7 @@ static struct x86_jit_trans *translate(struct x86_cpu *cpu, struct x86_block *b,
 	t->block = b;
 	t->lin = lin;
 	t->ended = false;
+	t->sti = 0;
 	t->nr_cold = t->nr_access = 0;
 	t->flags = (struct jit_flags){ .where = JIT_FL_LIVE };
 	t->vec = 0;

@@ -222,7 +222,7 @@ static void op_clac(struct x86_cpu *cpu, const struct x86_op *op) { set_ac(cpu, 
 static void op_stac(struct x86_cpu *cpu, const struct x86_op *op) { set_ac(cpu, true); }
 
 x86_fn *x86_sel_cli(const struct x86_dec *d, struct x86_op *op) { return op_cli; }
-x86_fn *x86_sel_sti(const struct x86_dec *d, struct x86_op *op) { return op_sti; }
+x86_fn *x86_sel_sti(const struct x86_dec *d, struct x86_op *op) { return mid_block(op, op_sti); }
 x86_fn *x86_sel_clac(const struct x86_dec *d, struct x86_op *op) { return mid_block(op, op_clac); }
 x86_fn *x86_sel_stac(const struct x86_dec *d, struct x86_op *op) { return mid_block(op, op_stac); }
 
