@@ -72,8 +72,9 @@ struct jit_cold {
 /* Host faults from @begin to @end go on at @slow, a slow path of the instruction. */
 struct jit_access {
 	u32 begin, end, slow;	/* offsets from the start of the translation */
-	u16 cold;		/* index of that cold code */
+	u16 cold;		/* index of that cold code, or JIT_OWN_LANDING: @slow is known */
 };
+#define JIT_OWN_LANDING 0xffff
 
 struct x86_jit_tr {
 	struct jit_asm a;	/* first: t is passed on as &t->a */
@@ -104,7 +105,7 @@ typedef bool jit_emit_fn(struct x86_jit_tr *t);
 
 /* The families, tried in the order of the table in translate.c. */
 jit_emit_fn jit_emit_branch, jit_emit_stack, jit_emit_int, jit_emit_vec, jit_emit_x87, jit_emit_implicit,
-	jit_emit_system, jit_emit_privilege;
+	jit_emit_system, jit_emit_privilege, jit_emit_string;
 
 /* ---- Registers ---- */
 

@@ -26,7 +26,7 @@
 
 static jit_emit_fn *const emitters[] = {
 	jit_emit_branch, jit_emit_stack, jit_emit_int, jit_emit_vec, jit_emit_x87, jit_emit_implicit, jit_emit_system,
-	jit_emit_privilege,
+	jit_emit_privilege, jit_emit_string,
 };
 
 int jit_home(unsigned r)
