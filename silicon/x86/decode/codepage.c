@@ -57,7 +57,7 @@ static struct code_page {
 } pages[1u << PAGE_BITS];
 static _Atomic u32 granules[1u << GRANULE_BITS];	/* stores in 31:1 */
 #define DECODED 1u		/* never taken back: costs speed only */
-static _Atomic bool translated[1u << GRANULE_BITS];	/* never reset: costs speed only */
+static _Atomic u32 translated[1u << GRANULE_BITS];	/* translations that cover some of it, of all processors */
 static _Atomic u64 handshakes;		/* begun */
 static _Atomic u64 handshakes_done;	/* the last that has ended: write tags from before it are gone */
 
@@ -99,7 +99,9 @@ u32 x86_codepage_granule(u64 spa)
 
 u32 x86_codepage_decode_granule(u64 spa)
 {
-	return atomic_fetch_or(granule_of(spa), DECODED) | DECODED;
+	u32 v = atomic_load(granule_of(spa));
+
+	return v & DECODED ? v : atomic_fetch_or(granule_of(spa), DECODED) | DECODED;
 }
 
 /* Does the store overlap the block that @cpu is executing? */
@@ -113,11 +115,21 @@ static bool hits_current(const struct x86_cpu *cpu, u64 spa, unsigned len)
 	return spa < b->spa + b->len && b->spa < spa + len;
 }
 
-void x86_codepage_translated(u64 spa, unsigned len)
+static void count_translations(u64 spa, unsigned len, u32 by)
 {
 	for (u64 a = spa >> X86_GRANULE_SHIFT; a <= (spa + len - 1) >> X86_GRANULE_SHIFT; a++)
-		atomic_store(&translated[a & ((1u << GRANULE_BITS) - 1)], true);
+		atomic_fetch_add(&translated[a & ((1u << GRANULE_BITS) - 1)], by);
+}
+
+void x86_codepage_translated(u64 spa, unsigned len)
+{
+	count_translations(spa, len, 1);
 	atomic_store(&page_of(spa)->translated, true);
+}
+
+void x86_codepage_dropped(u64 spa, unsigned len)
+{
+	count_translations(spa, len, ~0u);
 }
 
 /* Count the store where code was decoded, if it was. */
@@ -150,7 +162,7 @@ static void code_stored(struct x86_cpu *cpu, struct code_page *p, u64 spa, unsig
 			break;
 	}
 	for (u64 a = spa >> X86_GRANULE_SHIFT; a <= (spa + len - 1) >> X86_GRANULE_SHIFT; a++)
-		hit |= atomic_load(&translated[a & ((1u << GRANULE_BITS) - 1)]);
+		hit |= atomic_load(&translated[a & ((1u << GRANULE_BITS) - 1)]) != 0;
 	if (hit)
 		x86_jit_stored(cpu, spa, len, false);
 	if (hits_current(cpu, spa, len))

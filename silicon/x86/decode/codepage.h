@@ -33,6 +33,8 @@ void x86_codepage_serve(struct x86_cpu *cpu);
  * stores to them. A store before that shows in the sequence numbers.
  */
 void x86_codepage_translated(u64 spa, unsigned len);
+/* A translation of them is not used any more: for each call of the above, with the same bytes. */
+void x86_codepage_dropped(u64 spa, unsigned len);
 
 const _Atomic u64 *x86_codepage_seq(u64 spa);
 u32 x86_codepage_granule(u64 spa);

@@ -244,6 +244,7 @@ void jit_drop(struct x86_cpu *cpu, struct x86_jit_trans *t)
 	t->code[t->main] = 0xe9;
 	set_rel32(t->code + t->main + 1, t->code + t->self);
 	t->dead = true;
+	x86_codepage_dropped(t->block->spa, t->block->len);
 	j->nr_drop++;
 }
 
@@ -269,6 +270,7 @@ void x86_jit_flush(struct x86_cpu *cpu)
 		for (struct jit_page *p = j->page[i]; p; p = p->next)
 			for (struct x86_jit_trans *t = p->trans; t; t = t->in_page) {
 				drop_hash(cpu, t);
+				x86_codepage_dropped(t->block->spa, t->block->len);
 				t->block->trans = NULL;
 			}
 	jit_pages_flush(cpu);

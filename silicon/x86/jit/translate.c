@@ -363,8 +363,10 @@ struct x86_jit_trans *jit_translate(struct x86_cpu *cpu, struct x86_block *b, u6
 	}
 	/* In this order: a store that comes after the mark is told to us, one before it has made the block stale. */
 	x86_codepage_translated(b->spa, b->len);
-	if (!x86_block_fresh(cpu, b))
+	if (!x86_block_fresh(cpu, b)) {
+		x86_codepage_dropped(b->spa, b->len);
 		return NULL;
+	}
 	tr->in_block = b->trans;
 	b->trans = tr;
 	tr->in_page = tr->page->trans;
