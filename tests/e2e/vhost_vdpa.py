@@ -221,7 +221,7 @@ SCENARIOS = {
     "card": ping("pci/0000:01:00.0", SHARED, "DOORBELL", "02:1f:cf:00:00:01"),
     "vduse": vduse(),
     "vduse-api1": vduse("api1", "mergeable"),
-    "boot": boot("mergeable", "mtu", "9000"),
+    "boot": boot("api1", "mergeable", "mtu", "9000"),
     "release": release,
     "reset": reset,
 }

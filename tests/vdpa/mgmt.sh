@@ -1,11 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# Management of vDPA devices, by our command and by iproute2's own: usage: mgmt.sh USERKVM NEGOTIATE
-# Replay: tests/vdpa/mgmt.sh build/userkvm build/tests/vdpa/vdpa_negotiate
+# Management of vDPA devices, by our command and by iproute2's own: usage:
+#   mgmt.sh USERKVM NEGOTIATE NET_DAEMON
+# Replay: tests/vdpa/mgmt.sh build/userkvm build/tests/vdpa/vdpa_negotiate build/tests/e2e/vdpa_net_daemon
 # Names carry the acceptance test that they automate. Each run has a hub of its own.
 set -u
-userkvm=$(realpath "$1") negotiate=$(realpath "$2")
+userkvm=$(realpath "$1") negotiate=$(realpath "$2") net_daemon=$(realpath "$3")
 tmp=$(mktemp -d)
 XDG_RUNTIME_DIR=$tmp USERKVM_IFCVF=n3000-net
 export XDG_RUNTIME_DIR USERKVM_IFCVF
@@ -250,6 +251,53 @@ fi
 exec 8>&- 9<&-
 wait $driver
 ok $? "and lets it go"
+
+# ---- A VDUSE network device ----
+# started NAME: its daemon says ready.
+started() {
+	"$userkvm" run -- "$net_daemon" "$1" mtu 1400 >"$tmp/$1.out" 2>"$tmp/$1.err" &
+	daemon=$!
+	t=0
+	while ! grep -q ready "$tmp/$1.out" && kill -0 $daemon 2>/dev/null && [ $t -lt 300 ]; do
+		sleep 0.1
+		t=$((t + 1))
+	done
+	cat "$tmp/$1.err" >"$tmp/why"
+	grep -q ready "$tmp/$1.out"
+}
+started vnet
+ok $? "G.A 4: a daemon makes a network device"
+prints "its device is added" v dev add name vnet mgmtdev vduse </dev/null
+refuses "G.A 3: once" "File exists" v dev add name vnet mgmtdev vduse
+prints "G.C 1: a VDUSE network device" v dev show vnet <<'TXT'
+vnet: type network mgmtdev vduse vendor_id 30059 max_vqs 2 max_vq_size 256
+TXT
+prints "G.C 1: its configuration" v dev config show vnet <<'TXT'
+vnet: mac 52:54:00:12:34:56 link up link_announce false mtu 1400 
+TXT
+if [ -x /usr/sbin/vdpa ] && [ -z "${USERKVM_SANITIZED:-}" ]; then
+	for f in -p -j -jp; do
+		same $f dev show vnet
+		same $f dev config show vnet
+		same $f dev vstats show vnet qidx 0
+	done
+fi
+prints "and deleted" v dev del vnet </dev/null
+kill $daemon
+wait $daemon
+ok $? "its daemon ends with 0"
+if command -v setpriv >/dev/null && [ "$(id -u)" = 0 ]; then
+	mkdir -m 700 "$tmp/strict"
+	(
+		export XDG_RUNTIME_DIR="$tmp/strict" VDUSE_NET_ADMIN=capability
+		setpriv --inh-caps=-net_admin --bounding-set=-net_admin "$userkvm" run -- "$net_daemon" plain
+	) >"$tmp/got" 2>"$tmp/err"
+	status=$?
+	{ echo "status $status"; cat "$tmp/got" "$tmp/err"; } >"$tmp/why"
+	[ $status = 1 ] && grep -q "CREATE_DEV: Operation not permitted" "$tmp/err"
+	ok $? "G.A 4: where the hub wants it, network devices need CAP_NET_ADMIN"
+	read -r pid <"$tmp/strict/userkvm/hub.lock" && kill "$pid"
+fi
 
 # ---- G.C 4: a device in use ----
 "$userkvm" run -- sh -c "exec 3<>/dev/vhost-vdpa-1; : >'$tmp/open'; while [ -e '$tmp/open' ]; do sleep 0.05; done" &

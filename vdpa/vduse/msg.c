@@ -17,6 +17,8 @@
 #include "base/log.h"
 #include "vdpa/vduse/priv.h"
 
+#define TURN_REPLIES 64		/* replies past the API that are looked at in one go */
+#define TURN_PAUSE_US 100
 #define SLICE_NS 200000000	/* how often a waiter looks whether it still has a caller */
 
 struct vduse_msg {
@@ -213,37 +215,43 @@ void vduse_look(struct vduse_dev *d)
 	pthread_mutex_unlock(&d->lock);
 }
 
+enum turn { TURN_WAIT, TURN_AGAIN, TURN_END };
+
 /*
  * Replies that come through the socket itself, such as by io_uring, and messages that were read so: room
- * in our end becomes an event. False: the daemon has gone. Lock held.
+ * in our end becomes an event. A daemon that floods it does not keep the lock. Lock held.
  */
-static bool run_socket(struct vduse_dev *d)
+static enum turn run_socket(struct vduse_dev *d)
 {
 	struct vduse_dev_response r;
+	unsigned i;
 	ssize_t n;
 
 	if (!d->connected_sock)
-		return false;
+		return TURN_END;
 	/* What is left in a broken one's socket makes its error. */
-	while (!d->broken && (n = recv(d->sock.hub, &r, sizeof(r), MSG_DONTWAIT)) >= 0)
+	for (i = 0; i < TURN_REPLIES && !d->broken && (n = recv(d->sock.hub, &r, sizeof(r), MSG_DONTWAIT)) >= 0; i++)
 		if (reply(d, &r, (size_t)n) < 0)
 			log_debug("vduse %s: bad reply dropped", d->name);
 	settle(d);
-	return true;
+	return i == TURN_REPLIES ? TURN_AGAIN : TURN_WAIT;
 }
 
 static void *reader(void *arg)
 {
+	enum turn turn = TURN_WAIT;
 	struct vduse_dev *d = arg;
 	struct epoll_event e;
-	bool more = true;
 
-	while (more) {
-		if (epoll_wait(d->epoll, &e, 1, -1) < 0 && errno != EINTR)
+	while (turn != TURN_END) {
+		if (turn == TURN_WAIT && epoll_wait(d->epoll, &e, 1, -1) < 0 && errno != EINTR)
 			return NULL;
 		pthread_mutex_lock(&d->lock);
-		more = run_socket(d);
+		turn = run_socket(d);
 		pthread_mutex_unlock(&d->lock);
+		/* Who waits for the lock gets it, however many replies are still there. */
+		if (turn == TURN_AGAIN)
+			usleep(TURN_PAUSE_US);
 	}
 	return NULL;
 }

@@ -7,7 +7,8 @@
  * has been read and not answered. A socket is writable while what was sent from
  * it and not received is less than a quarter of its buffer, so while there is
  * no such message a filler from the daemon's end lies in a third socket, the
- * sink; real answers still fit. POLLERR: broken for good. A datagram socket
+ * sink; real answers still fit. (Who writes past the API, to no message, and
+ * faster than it is thrown away, sleeps until there is one.) POLLERR: broken for good. A datagram socket
  * shows it when its peer disconnects with something unread.
  */
 #ifndef VDPA_VDUSE_SOCK_H

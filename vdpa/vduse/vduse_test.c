@@ -252,6 +252,43 @@ static void shows(int fd, short events)
 	fail_msg("poll shows %#x, not %#x", p.revents, events);
 }
 
+static _Atomic bool flooding;
+
+static void *flood(void *arg)
+{
+	static const struct vduse_dev_response r = { 0 };
+
+	while (atomic_load(&flooding))
+		if (send(*(int *)arg, &r, sizeof(r), MSG_DONTWAIT) < 0)
+			usleep(10);
+	return NULL;
+}
+
+/* Replies to nothing, as fast as they go: others still get at the device, and the right one is found. */
+static void flooded(void **state)
+{
+	struct vduse_dev_request q;
+	struct sender s = {.status = 1};
+	pthread_t t;
+
+	up(1);
+	td_mute(&td);
+	atomic_store(&flooding, true);
+	pthread_create(&t, NULL, flood, &td.sock);
+	for (unsigned i = 0; i < 1000; i++)
+		assert_int_equal(ops->get_vq_num_max(dev), 128);
+	pthread_create(&s.thread, NULL, send_status, &s);
+	assert_int_equal(read(td.sock, &q, sizeof(q)), 152);
+	while (send(td.sock, &(struct vduse_dev_response){.request_id = q.request_id}, 152, MSG_DONTWAIT) < 0)
+		usleep(100);
+	pthread_join(s.thread, NULL);
+	assert_int_equal(ops->get_status(dev), 1);
+	atomic_store(&flooding, false);
+	pthread_join(t, NULL);
+	atomic_store(&td.mute, false);
+	down();
+}
+
 /* Readiness through the life of messages, however they are read and answered. */
 static void readiness(void **state)
 {
@@ -935,6 +972,7 @@ int main(void)
 		{ "G.A 3: attach, destroy, open in wrong states", lifecycle, NULL, NULL, NULL },
 		{ "G.A 4: refusals of CREATE_DEV", refusals, NULL, NULL, NULL },
 		{ "G.A 5, 6: replies that are wrong; readiness", protocol, NULL, NULL, NULL },
+		{ "G.A 5: replies without an end", flooded, NULL, NULL, NULL },
 		{ "G.A 6: POLLIN and POLLOUT as messages come, are read and answered", readiness, NULL, NULL, NULL },
 		{ "G.A 5: replies out of order", out_of_order, NULL, NULL, NULL },
 		{ "G.A 11: unanswered messages go to the next daemon", next_daemon, NULL, NULL, NULL },
