@@ -150,10 +150,10 @@ static void halted_guest_sleeps(void **state)
 	vm_out(&vm, 0x12, 1);
 	getrusage(RUSAGE_THREAD, &after);
 	pthread_join(t, NULL);
-	/* Of 300 ms, most asleep; no polling either, which would switch 6000 times. */
+	/* Of 300 ms, most asleep; no polling either: every 50 us were 6000 times (TSan: 300). */
 	assert_true((after.ru_utime.tv_sec - before.ru_utime.tv_sec) * 1000000 +
 		    after.ru_utime.tv_usec - before.ru_utime.tv_usec < 150000);
-	assert_true(after.ru_nvcsw - before.ru_nvcsw < 100);
+	assert_true(after.ru_nvcsw - before.ru_nvcsw < 1000);
 	vm_free(&vm);
 }
 
