@@ -420,13 +420,14 @@ u64 jit_next(struct x86_cpu *cpu)
 
 /*
  * Where a link enters: jumps inside a page need no look at the page, and, forward, none at the
- * events either: every loop has a jump backward, to another page, or by the table.
+ * events either: every loop has a jump backward, to another page, or by the table. What STI
+ * lets in comes in right behind it.
  */
 static unsigned entry_for(const struct x86_jit_link *l, const struct x86_jit_trans *to)
 {
 	if (l->landing || l->from->page != to->page)
 		return 0;
-	return to->lin > l->from->lin ? to->body : to->main;
+	return to->lin > l->from->lin && !l->from->sti ? to->body : to->main;
 }
 
 /* The jump that led out of translated code may go straight to @to from now on. */
