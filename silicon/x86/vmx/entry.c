@@ -151,7 +151,9 @@ static void arm_boundary(struct x86_cpu *cpu, const struct vmcs *v)
 	if (x->pin & PIN_PREEMPTION_TIMER)
 		x->timer_deadline = ((__rdtsc() >> VMX_TIMER_SHIFT) + V(v, PREEMPTION_TIMER_VALUE))
 				    << VMX_TIMER_SHIFT;
-	if (x->timer_deadline || x->proc & (PROC_INTR_WINDOW_EXITING | PROC_NMI_WINDOW_EXITING))
+	/* A timer that starts above zero is left to whoever looks at the clock: x86_vmx_timer_poll(), the ticker. */
+	if ((x->timer_deadline && !V(v, PREEMPTION_TIMER_VALUE)) ||
+	    x->proc & (PROC_INTR_WINDOW_EXITING | PROC_NMI_WINDOW_EXITING))
 		vmx_poll_boundaries(cpu);
 	cpu->slow |= slow;
 }
