@@ -62,13 +62,34 @@ static struct vblk *open_blk(const char *name, const struct vblk_cfg *cfg)
 
 #define run(...) run_for(30000, __VA_ARGS__)
 
-static bool make_file(const char *name, u64 size)
+/* ---- Daemons ---- */
+
+#define NODE_MAX 256
+
+/* A new, empty file as a block node. */
+static bool file_node(char node[NODE_MAX])
 {
-	int fd = open(path(name), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	bool ok = fd >= 0 && !ftruncate(fd, (off_t)size);
+	int fd = open(path("disk"), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	bool ok = fd >= 0 && !ftruncate(fd, DISK);
 
 	close(fd);
+	snprintf(node, NODE_MAX, "driver=file,filename=%s", path("disk"));
 	return ok;
+}
+
+/* A daemon whose device "d" is on the bus, and the end of both. */
+static bool up(struct qsd *q, const char *node, bool writable)
+{
+	qsd_start(q, "d", node, writable);
+	CHECK(!attach("d"));
+	return true;
+}
+
+static bool down(struct qsd *q)
+{
+	CHECK(!vdpa_delete("d"));
+	CHECK(qsd_stop(q));
+	return true;
 }
 
 /* ---- Load that verifies ---- */
@@ -158,9 +179,8 @@ static bool t_start(void)
 {
 	struct qsd q;
 
-	CHECK(make_file("disk", DISK));
-	qsd_start(&q, "d", "driver=null-co,size=67108864", true);
-	CHECK(!attach("d"));
+	if (!up(&q, "driver=null-co,size=67108864", true))
+		return false;
 	CHECK(!vdpa_delete("d"));
 	CHECK(qsd_stop(&q));
 	CHECK(!vduse_count());
@@ -178,8 +198,8 @@ static bool exercise(const char *blockdev)
 	u8 buf[8192], id[VBLK_ID_LEN];
 	int ret;
 
-	qsd_start(&q, "d", blockdev, true);
-	CHECK(!attach("d"));
+	if (!up(&q, blockdev, true))
+		return false;
 	b = open_blk("d", &cfg);
 	if (!b)
 		return false;
@@ -198,23 +218,20 @@ static bool exercise(const char *blockdev)
 	CHECK(!vblk_io(b, 0, VBLK_DISCARD, NULL, 0, 1 << 20, 0));
 	CHECK(!vblk_io(b, 0, VBLK_GET_ID, id, 0, sizeof(id), 0));
 	vblk_close(b);
-	CHECK(!vdpa_delete("d"));
-	CHECK(qsd_stop(&q));
-	return true;
+	return down(&q);
 }
 
 static bool t_file(void)
 {
-	char b[256];
+	char b[NODE_MAX];
 
-	CHECK(make_file("disk", DISK));
-	snprintf(b, sizeof(b), "driver=file,filename=%s", path("disk"));
+	CHECK(file_node(b));
 	return exercise(b);
 }
 
 static bool t_qcow2(void)
 {
-	char b[256];
+	char b[NODE_MAX];
 
 	if (!have("qemu-img"))
 		return skip("no qemu-utils");
@@ -227,7 +244,7 @@ static bool t_nbd(void)
 {
 	const char *argv[] = {"nbdkit", "-f", "-U", path("nbd.sock"), "memory", "64M", NULL};
 	struct stat st;
-	char b[256];
+	char b[NODE_MAX];
 	pid_t pid;
 	bool ok;
 
@@ -251,9 +268,8 @@ static bool t_readonly(void)
 	struct qsd q;
 	u8 buf[512];
 
-	CHECK(make_file("disk", DISK));
-	qsd_start(&q, "d", "driver=null-co,size=67108864,read-zeroes=on", false);
-	CHECK(!attach("d"));
+	if (!up(&q, "driver=null-co,size=67108864,read-zeroes=on", false))
+		return false;
 	b = open_blk("d", &cfg);
 	if (!b)
 		return false;
@@ -262,9 +278,7 @@ static bool t_readonly(void)
 	CHECK(vblk_io(b, 0, VBLK_WRITE, buf, 0, 512, 0) == -EROFS);
 	CHECK(!vblk_io(b, 0, VBLK_READ, buf, 0, 512, 0));
 	vblk_close(b);
-	CHECK(!vdpa_delete("d"));
-	CHECK(qsd_stop(&q));
-	return true;
+	return down(&q);
 }
 
 /* G.A 11 */
@@ -273,15 +287,14 @@ static bool t_kill(void)
 	const struct vblk_cfg cfg = {.queues = 4};
 	struct worker w[4];
 	struct vblk *b;
-	char node[256];
+	char node[NODE_MAX];
 	struct qsd q;
 	u64 slowest = 0;
 	int ret;
 
-	CHECK(make_file("disk", DISK));
-	snprintf(node, sizeof(node), "driver=file,filename=%s", path("disk"));
-	qsd_start(&q, "d", node, true);
-	CHECK(!attach("d"));
+	CHECK(file_node(node));
+	if (!up(&q, node, true))
+		return false;
 	b = open_blk("d", &cfg);
 	if (!b)
 		return false;
@@ -305,9 +318,7 @@ static bool t_kill(void)
 	printf("# %u kills, slowest recovery (new process to second request) %llu ms\n", rounds,
 	       (unsigned long long)slowest);
 	vblk_close(b);
-	CHECK(!vdpa_delete("d"));
-	CHECK(qsd_stop(&q));
-	return true;
+	return down(&q);
 }
 
 /* G.A 12 */
@@ -387,13 +398,12 @@ static bool t_resize(void)
 	struct vblk_info i;
 	struct pollfd p;
 	struct vblk *b;
-	char node[256];
+	char node[NODE_MAX];
 	struct qsd q;
 
-	CHECK(make_file("disk", DISK));
-	snprintf(node, sizeof(node), "driver=file,filename=%s", path("disk"));
-	qsd_start(&q, "d", node, true);
-	CHECK(!attach("d"));
+	CHECK(file_node(node));
+	if (!up(&q, node, true))
+		return false;
 	b = open_blk("d", &cfg);
 	if (!b)
 		return false;
@@ -406,16 +416,14 @@ static bool t_resize(void)
 	CHECK(i.size == 128u << 20);
 	CHECK(!poll(&p, 1, 100));
 	vblk_close(b);
-	CHECK(!vdpa_delete("d"));
-	CHECK(qsd_stop(&q));
-	return true;
+	return down(&q);
 }
 
 /* The disk as an NBD export, used by clients that know nothing of us. */
 static bool t_export(void)
 {
 	const char *argv[] = {live.userkvm, "vdpa", "nbd", "d", "--socket", path("export.sock"), NULL};
-	char node[256], uri[256], plugin[4096];
+	char node[NODE_MAX], uri[256], plugin[4096];
 	struct stat st;
 	struct qsd q;
 	pid_t pid;
@@ -426,12 +434,11 @@ static bool t_export(void)
 		 live.userkvm);
 	if (access(plugin, R_OK))
 		return skip("built without nbdkit-plugin-dev");
-	CHECK(make_file("disk", DISK));
-	snprintf(node, sizeof(node), "driver=file,filename=%s", path("disk"));
+	CHECK(file_node(node));
 	snprintf(uri, sizeof(uri), "nbd+unix:///?socket=%s", path("export.sock"));
 	CHECK(run("sh", "-c", "head -c 67108864 /dev/urandom >\"$1\"", "sh", path("random"), NULL));
-	qsd_start(&q, "d", node, true);
-	CHECK(!attach("d"));
+	if (!up(&q, node, true))
+		return false;
 	pid = spawn(NULL, argv);
 	for (unsigned i = 0; i < 500 && stat(path("export.sock"), &st); i++)
 		usleep(10000);
@@ -449,9 +456,7 @@ static bool t_export(void)
 		  "read -P 0 1M 1M", "-c", "discard 4M 1M", "-c", "flush", uri, NULL));
 	kill(pid, SIGTERM);
 	CHECK(reap(pid, 5000) >= 0);
-	CHECK(!vdpa_delete("d"));
-	CHECK(qsd_stop(&q));
-	return true;
+	return down(&q);
 }
 
 /* A machine's disk: the guest reads what is in the file, and what it writes arrives there. */
@@ -469,16 +474,14 @@ static bool t_boot(void)
 	CHECK(run("sh", "-c", "head -c 67108864 /dev/urandom >\"$1\"", "sh", path("disk"), NULL));
 	CHECK(run("sh", "-c", "md5sum <\"$1\" | cut -c1-32 >\"$2\"", "sh", path("disk"), path("sum"), NULL));
 	snprintf(node, sizeof(node), "driver=file,filename=%s", path("disk"));
-	qsd_start(&q, "d", node, true);
-	CHECK(!attach("d"));
+	if (!up(&q, node, true))
+		return false;
 	snprintf(cmd, sizeof(cmd), "%s boot -m 256 --timeout 900 -d vdpa:d --run '%s' >%s/out", live.userkvm, run_in_guest, live.dir);
 	CHECK(run_for(1000000, "sh", "-c", cmd, NULL));
 	CHECK(run("sh", "-c", "grep -q \"$(cat \"$1\")\" \"$2\"", "sh", path("sum"), path("out"), NULL));
 	CHECK(run("sh", "-c", "head -c 1048576 \"$1\" | cmp -n 1048576 - /dev/zero", "sh", path("disk"), NULL));
 	CHECK(run("cmp", "-n", "4194304", "-i", "8388608:16777216", path("disk"), path("disk"), NULL));
-	CHECK(!vdpa_delete("d"));
-	CHECK(qsd_stop(&q));
-	return true;
+	return down(&q);
 }
 
 /* The machine's console says @word within @ms. */
@@ -512,8 +515,8 @@ static bool t_silent(void)
 
 		snprintf(cmd, sizeof(cmd), "exec %s boot -m 256 --timeout 900 -d vdpa:d --run '%s' >%s 2>&1", live.userkvm,
 			 commands[i], path("out"));
-		qsd_start(&q, "d", "driver=null-co,size=67108864,read-zeroes=on", true);
-		CHECK(!attach("d"));
+		if (!up(&q, "driver=null-co,size=67108864,read-zeroes=on", true))
+			return false;
 		pid = spawn(NULL, (const char *[]){"sh", "-c", cmd, NULL});
 		CHECK(said("going", 600000));
 		kill(q.pid, SIGSTOP);
@@ -526,8 +529,8 @@ static bool t_silent(void)
 		printf("# %s: ended after %llu ms\n", i ? "idle" : "busy", (unsigned long long)(now_ms() - start));
 		CHECK(i ? !said("given up", 1) : said("given up", 1));
 		kill(q.pid, SIGCONT);
-		CHECK(!vdpa_delete("d"));
-		CHECK(qsd_stop(&q));
+		if (!down(&q))
+			return false;
 	}
 	return true;
 }
@@ -537,14 +540,13 @@ static bool t_vhost(void)
 {
 	const char *argv[] = {NULL, "1000", NULL};
 	struct vdpa_device *d;
-	char node[256];
+	char node[NODE_MAX];
 	struct qsd q;
 	int ret;
 
-	CHECK(make_file("disk", DISK));
-	snprintf(node, sizeof(node), "driver=file,filename=%s", path("disk"));
-	qsd_start(&q, "d", node, true);
-	CHECK(!attach("d"));
+	CHECK(file_node(node));
+	if (!up(&q, node, true))
+		return false;
 	d = vdpa_find("d");
 	ret = vdpa_bind(d, VDPA_DRIVER_VHOST);
 	vdpa_put(d);
@@ -552,9 +554,7 @@ static bool t_vhost(void)
 	CHECK(vhost_blk);
 	argv[0] = vhost_blk;
 	CHECK(reap(spawn(live.shim, argv), 60000) == 0);
-	CHECK(!vdpa_delete("d"));
-	CHECK(qsd_stop(&q));
-	return true;
+	return down(&q);
 }
 
 /* G.A 10: the same with mappings that change under requests, which a daemon of ours stands. */
@@ -588,11 +588,10 @@ static bool t_two(void)
 	struct worker w[8];
 	struct vblk *b, *c;
 	struct qsd q, other;
-	char node[256];
+	char node[NODE_MAX];
 	int ret;
 
-	CHECK(make_file("disk", DISK));
-	snprintf(node, sizeof(node), "driver=file,filename=%s", path("disk"));
+	CHECK(file_node(node));
 	qsd_start(&q, "d", node, true);
 	qsd_start(&other, "e", "driver=null-co,size=67108864,read-zeroes=on", true);
 	CHECK(!attach("d"));
