@@ -267,17 +267,18 @@ static void bounce(void **state)
 
 /* Blocks that threads hold at the same time never lie over each other, also while there is no room. */
 static struct vdma *shared_dma;
+#define MOST (256u << 10)
 
 static void *map_and_unmap(void *arg)
 {
 	struct worker *w = arg;
 	struct { u64 iova; struct iovec iov; u8 mark; } held[8] = { 0 };
-	u8 *buf = malloc(1 << 20);
+	u8 *buf = malloc(MOST);
 	u64 seed = w->queue + 1;
 
-	for (unsigned i = 0; i < 4000 && !w->ret; i++) {
+	for (unsigned i = 0; i < 1000 && !w->ret; i++) {
 		unsigned n = (seed = seed * 6364136223846793005ull + 1442695040888963407ull) >> 61;
-		size_t len = 1 + (seed >> 20) % (seed >> 50 & 1 ? 1 << 20 : 16384);
+		size_t len = 1 + (seed >> 20) % (seed >> 50 & 1 ? MOST : 16384);
 
 		if (held[n].iova) {
 			vdma_unmap(shared_dma, held[n].iova, &held[n].iov, 1, held[n].iov.iov_len, VDMA_FROM_DEVICE);
@@ -307,7 +308,7 @@ static void many_mappings(void **state)
 	struct worker w[8] = { 0 };
 
 	td_create(&td, "disk", 1, 16, DISK, 0);
-	assert_int_equal(vduse_set_bounce_size("disk", 16 << 20), 0);
+	assert_int_equal(vduse_set_bounce_size("disk", 4 << 20), 0);
 	td_start(&td);
 	assert_int_equal(td_attach("disk"), 0);
 	assert_int_equal(s->call(s, &q, -1, &r), 0);
