@@ -351,7 +351,7 @@ static void hostile_end(struct hostile *h, pthread_t t[2])
 struct request {
 	struct vblk_req r;
 	struct iovec iov;
-	u8 mem[GUARD + 8192 + GUARD];
+	u8 mem[GUARD + 128 * 512 + GUARD];
 	u8 fill;
 	bool flying;
 };
@@ -382,7 +382,7 @@ static int post(struct vblk *b, struct request *q, u16 queues)
 	static const enum vblk_op ops[] = {VBLK_READ, VBLK_READ, VBLK_WRITE, VBLK_WRITE, VBLK_FLUSH, VBLK_DISCARD,
 					   VBLK_WRITE_ZEROES, VBLK_GET_ID};
 	enum vblk_op op = ops[below(ARRAY_SIZE(ops))];
-	u64 len = op == VBLK_FLUSH ? 0 : op == VBLK_GET_ID ? VBLK_ID_LEN : 512ull * (1 + below(16));
+	u64 len = op == VBLK_FLUSH ? 0 : op == VBLK_GET_ID ? VBLK_ID_LEN : 512ull * (1 + below(below(8) ? 16 : 128));
 	u16 queue = (u16)below(queues);
 	int ret;
 
