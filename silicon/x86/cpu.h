@@ -180,6 +180,7 @@ struct x86_cpu {
 	/* Vector and x87 state is in the host's registers: jit/vec.c, jit/x87.c. Read as one word. */
 	u8 vec_live, vec_live_avx, x87_live, vec_pad;
 	u16 jit_flags;			/* arithmetic flags, see jit/entry.c */
+	u8 jit_no_carry;		/* inside a block: not CF, see jit/flags.c */
 	u32 jit_host_mxcsr;		/* meanwhile */
 	struct x86_dry *dry;		/* not NULL in a dry run: mmu/dry.h */
 	_Atomic u64 tick;		/* jit/ticker.c: host TSC of the next X86_EV_TIMER, 0 = none */

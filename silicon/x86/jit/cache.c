@@ -240,9 +240,13 @@ void jit_drop(struct x86_cpu *cpu, struct x86_jit_trans *t)
 		l->to = NULL;
 	}
 	t->incoming = NULL;
-	/* Who still holds its address is led out: JMP over the main entry. */
+	/* Who still holds its address is led out: JMP over the main entry and the loop's head. */
 	t->code[t->main] = 0xe9;
 	set_rel32(t->code + t->main + 1, t->code + t->self);
+	if (t->loop) {
+		t->code[t->loop] = 0xe9;
+		set_rel32(t->code + t->loop + 1, t->code + t->loop_out);
+	}
 	t->dead = true;
 	x86_codepage_dropped(t->block->spa, t->block->len);
 	j->nr_drop++;

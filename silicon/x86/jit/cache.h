@@ -44,6 +44,7 @@ struct x86_jit_trans {
 	u8 *code;		/* writable address of the checked entry */
 	u16 main, body;		/* offsets of the main entry, of the first instruction, */
 	u32 self, size;		/* of the exit to its own address, of the end */
+	u32 loop, loop_out;	/* of the copy for the block's loop, 0 = none, and of the way out of there */
 	u16 nr_access;
 	bool dead;
 	u8 sti;			/* index of the instruction behind an STI; 0 = none */

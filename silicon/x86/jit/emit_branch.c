@@ -37,12 +37,19 @@ static unsigned condition(const struct x86_jit_tr *t)
 
 static bool jcc(struct x86_jit_tr *t)
 {
+	unsigned cc = condition(t);
 	u64 target;
 
 	if (!relative(t, &target))
 		return false;
-	jit_flags_read(t);
-	jit_exit(t, jit_jcc(&t->a, condition(t)), target);
+	if (target == t->lin && jit_loop_fits(t)) {
+		jit_flags_test(t, cc);
+		jit_loop_back(t, jit_jcc(&t->a, cc));
+		jit_flags_read(t);
+	} else {
+		jit_flags_read(t);
+		jit_exit(t, jit_jcc(&t->a, cc), target);
+	}
 	jit_exit(t, jit_jmp(&t->a), t->next_rip);
 	t->ended = true;
 	return true;

@@ -144,6 +144,13 @@ static void put_back(struct x86_jit_tr *t, const struct place *p)
 	jit_rorx(&t->a, home, home, 56, 8);
 }
 
+/* INC or DEC of a register. */
+static bool is_count(const struct jit_insn *in)
+{
+	return in->map == JIT_MAP_1 && in->opcode >> 1 == 0xfe >> 1 && in->reg <= 1 &&
+	       !(in->flags & (JIT_I_MEM | JIT_I_VEX)) && !high_byte(in->rm);
+}
+
 /* How the flags that were just set can be made again. */
 static void remember(struct x86_jit_tr *t)
 {
@@ -170,6 +177,10 @@ static void remember(struct x86_jit_tr *t)
 	} else if ((op == 0xf6 || op == 0xf7) && in->reg <= 1) {
 		kind = 8;
 		imm = true;
+	} else if (is_count(in)) {
+		*f = (struct jit_flags){ .again = in->reg ? JIT_AGAIN_DEC : JIT_AGAIN_INC, .size = t->op->osize,
+					 .a = (u8)a, .b = JIT_NO_REG };
+		return;
 	} else if ((op == 0xf6 || op == 0xf7) && in->reg == 3) {
 		*f = (struct jit_flags){ .again = JIT_AGAIN_NEG, .size = t->op->osize, .a = (u8)a, .b = JIT_NO_REG };
 		return;
@@ -250,11 +261,14 @@ static bool reads_flags(const struct x86_jit_tr *t)
 	return t->op->flags_in;
 }
 
-static void prepare_flags(struct x86_jit_tr *t)
+/* True: the instruction keeps CF, which is not there but in cpu->jit_no_carry. */
+static bool prepare_flags(struct x86_jit_tr *t)
 {
 	const struct x86_op *op = t->op;
 	unsigned kept = op->flags_out ? X86_AF_ALL & ~(unsigned)op->flags_out : 0, wanted = kept | op->flags_in;
 
+	if (is_count(&t->in))
+		return jit_flags_carry_away(t);
 	/* INC, ADC and the like: all flags are new, of the old ones CF alone matters. */
 	if (wanted == RFLAGS_CF && (op->flags_out | RFLAGS_CF) == X86_AF_ALL)
 		jit_flags_carry(t);
@@ -262,6 +276,7 @@ static void prepare_flags(struct x86_jit_tr *t)
 		jit_flags_read(t);
 	else if (op->flags_out)
 		jit_flags_dead(t);
+	return false;
 }
 
 static void announce(struct x86_jit_tr *t, unsigned opnd, struct written w)
@@ -282,13 +297,14 @@ static bool pure(struct x86_jit_tr *t)
 	struct place reg = { 0 }, rm = { 0 }, vvvv = { 0 };
 	unsigned scratch[2] = { JIT_RAX, JIT_RCX }, used = 0, opnd = registers(t);
 	struct jit_insn in;
+	bool away;
 
 	if (without_home(t, opnd, w) > 2)
 		return false;
 	in = t->in;
 	if (in.flags & JIT_I_MEM)
 		jit_operand(t, &in, false);
-	prepare_flags(t);
+	away = prepare_flags(t);
 	announce(t, opnd, w);
 	if (opnd & X86_OPND_REG_GPR) {
 		reg = place(t, in.reg, w.reg, scratch[used]);
@@ -317,6 +333,8 @@ static bool pure(struct x86_jit_tr *t)
 	if (t->op->flags_out) {
 		jit_flags_set(t);
 		remember(t);
+		if (away)
+			t->flags.carry = JIT_CF_AWAY;
 	}
 	return true;
 }

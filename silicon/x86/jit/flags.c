@@ -53,6 +53,24 @@ static void test(struct x86_jit_tr *t, unsigned host)
 	}
 }
 
+static bool counted(const struct jit_flags *f)
+{
+	return f->again == JIT_AGAIN_INC || f->again == JIT_AGAIN_DEC;
+}
+
+/* INC or DEC of RAX once more, CF being what was put away. */
+static void count(struct x86_jit_tr *t)
+{
+	unsigned size = t->flags.size;
+	bool dec = t->flags.again == JIT_AGAIN_DEC;
+
+	jit_alu_ri(&t->a, dec ? JIT_ADD : JIT_SUB, JIT_RAX, 1, size);
+	jit_op_rm(&t->a, 0x80, 7, JIT_FIELD(jit_no_carry), 1);	/* cmp byte [..], 1 */
+	jit_8(&t->a, 1);
+	jit_op_rr(&t->a, size == 1 ? 0xfe : 0xff, dec, JIT_RAX, size);
+	t->flags.carry = JIT_CF_KEPT;
+}
+
 static void compute(struct x86_jit_tr *t)
 {
 	const struct jit_flags *f = &t->flags;
@@ -83,6 +101,10 @@ static void compute(struct x86_jit_tr *t)
 		jit_op_rr(&t->a, neg, 3, host, f->size);
 		jit_op_rr(&t->a, neg, 3, host, f->size);
 		break;
+	case JIT_AGAIN_INC:
+	case JIT_AGAIN_DEC:
+		count(t);
+		break;
 	case JIT_AGAIN_NONE:
 		break;
 	}
@@ -94,7 +116,7 @@ void jit_flags_read(struct x86_jit_tr *t)
 {
 	if (t->flags.where == JIT_FL_SAVED)
 		jit_asm_load_flags(&t->a);
-	else if (t->flags.where == JIT_FL_AGAIN)
+	else if (t->flags.where == JIT_FL_AGAIN || t->flags.carry == JIT_CF_AWAY)
 		compute(t);
 	t->flags.where = JIT_FL_LIVE;
 }
@@ -111,6 +133,32 @@ void jit_flags_carry(struct x86_jit_tr *t)
 	t->flags = (struct jit_flags){ .where = JIT_FL_LIVE, .again = JIT_AGAIN_NONE };
 }
 
+bool jit_flags_carry_away(struct x86_jit_tr *t)
+{
+	if (t->flags.carry == JIT_CF_WITH) {
+		jit_flags_carry(t);
+		return false;
+	}
+	t->flags = (struct jit_flags){ .where = JIT_FL_LIVE, .carry = JIT_CF_KEPT };
+	return true;
+}
+
+void jit_flags_test(struct x86_jit_tr *t, unsigned cc)
+{
+	/* B, AE, BE, A look at CF. */
+	if (t->flags.where != JIT_FL_LIVE || cc >> 1 == JIT_B >> 1 || cc >> 1 == JIT_BE >> 1)
+		jit_flags_read(t);
+}
+
+void jit_flags_keep_carry(struct x86_jit_tr *t)
+{
+	bool keep = counted(&t->flags);
+
+	if (keep && t->flags.carry == JIT_CF_WITH)
+		jit_op_rm(&t->a, 0x0f93, 0, JIT_FIELD(jit_no_carry), 1);	/* setae byte [..] */
+	t->flags.carry = keep ? JIT_CF_KEPT : JIT_CF_WITH;
+}
+
 void jit_flags_save(struct x86_jit_tr *t)
 {
 	if (t->flags.where == JIT_FL_SAVED)
@@ -124,10 +172,12 @@ void jit_flags_lost(struct x86_jit_tr *t)
 {
 	if (t->flags.where != JIT_FL_LIVE)
 		return;
-	if (t->flags.again == JIT_AGAIN_NONE)
+	if (t->flags.again == JIT_AGAIN_NONE) {
 		jit_flags_save(t);
-	else
-		t->flags.where = JIT_FL_AGAIN;
+		return;
+	}
+	jit_flags_keep_carry(t);
+	t->flags.where = JIT_FL_AGAIN;
 }
 
 void jit_flags_set(struct x86_jit_tr *t)

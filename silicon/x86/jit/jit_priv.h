@@ -45,8 +45,14 @@
 /* Where the arithmetic flags of the guest are while a block is emitted. */
 struct jit_flags {
 	enum { JIT_FL_LIVE, JIT_FL_SAVED, JIT_FL_AGAIN } where;
-	/* How to compute them again; NONE: only by having kept them. */
-	enum { JIT_AGAIN_NONE, JIT_AGAIN_ADD, JIT_AGAIN_SUB, JIT_AGAIN_CMP, JIT_AGAIN_TEST, JIT_AGAIN_NEG } again;
+	/* How to compute them again; NONE: only by having kept them. INC and DEC: all but CF. */
+	enum { JIT_AGAIN_NONE, JIT_AGAIN_ADD, JIT_AGAIN_SUB, JIT_AGAIN_CMP, JIT_AGAIN_TEST, JIT_AGAIN_NEG,
+	       JIT_AGAIN_INC, JIT_AGAIN_DEC } again;
+	/*
+	 * CF: where the others are; in cpu->jit_no_carry as well; only there, with INC or DEC.
+	 * An INC in a loop keeps a CF that nobody asks for: it stays away.
+	 */
+	enum { JIT_CF_WITH, JIT_CF_KEPT, JIT_CF_AWAY } carry;
 	u8 size;
 	u8 a;			/* guest register: the result, of CMP and TEST the first operand */
 	u8 b;			/* guest register, or JIT_NO_REG: @imm */
@@ -58,7 +64,7 @@ struct jit_flags {
 
 /* Code behind the block. */
 struct jit_cold {
-	enum jit_cold_kind { JIT_COLD_SLOW, JIT_COLD_EXIT, JIT_COLD_VEC } kind;
+	enum jit_cold_kind { JIT_COLD_SLOW, JIT_COLD_EXIT, JIT_COLD_VEC, JIT_COLD_POLL } kind;
 	u8 *from;		/* rel32 of the jump that leads here */
 	u8 *back;		/* SLOW: the next instruction; NULL: there is none in this block */
 	struct jit_flags before, after;
@@ -76,6 +82,15 @@ struct jit_access {
 };
 #define JIT_OWN_LANDING 0xffff
 
+/* A block that ends in a branch to its own start: loop.c. */
+struct jit_loop {
+	bool allowed;
+	struct jit_flags flags;	/* the state at the branch, then that at @head */
+	u8 vec;
+	u8 *from;		/* rel32 of the branch of the first copy; NULL: there is none */
+	u8 *pre, *head;		/* the second copy: with what makes CF stay away, without; NULL: not there yet */
+};
+
 struct x86_jit_tr {
 	struct jit_asm a;	/* first: t is passed on as &t->a */
 	struct x86_cpu *cpu;
@@ -92,6 +107,7 @@ struct x86_jit_tr {
 	struct jit_flags flags;
 	u8 vec;			/* JIT_VEC_*: vector state known to be in host registers */
 	struct jit_mem at;	/* where the memory operand is: what jit_operand() and jit_mem*() leave */
+	struct jit_loop loop;
 	bool ended;		/* an emitter has emitted all ways out of the block */
 	unsigned sti;		/* index of the instruction behind an STI; 0 = none */
 	struct jit_cold cold[JIT_MAX_COLD];
@@ -134,6 +150,12 @@ void jit_asm_save_flags(struct jit_asm *a);
 void jit_flags_read(struct x86_jit_tr *t);
 /* CF alone is wanted: the instruction sets all others, or CF as well. */
 void jit_flags_carry(struct x86_jit_tr *t);
+/* The same for INC and DEC of a register, without bringing CF there if it is kept; true: it stays away. */
+bool jit_flags_carry_away(struct x86_jit_tr *t);
+/* Condition @cc is about to be tested. */
+void jit_flags_test(struct x86_jit_tr *t, unsigned cc);
+/* EFLAGS, now there, can be computed again but for CF, which is put away. */
+void jit_flags_keep_carry(struct x86_jit_tr *t);
 void jit_flags_lost(struct x86_jit_tr *t);
 /* They are in cpu->jit_flags now. */
 void jit_flags_save(struct x86_jit_tr *t);
@@ -179,6 +201,15 @@ void jit_exit_landing(struct x86_jit_tr *t, u8 *from, u64 rip);
 /* The same, cpu->mmu_idx having become @idx. */
 void jit_exit_to_idx(struct x86_jit_tr *t, u8 *from, u64 rip, unsigned idx);
 struct jit_cold *jit_cold(struct x86_jit_tr *t, enum jit_cold_kind kind, u8 *from);
+
+/* ---- Loops: loop.c ---- */
+
+/* May a branch to the block's own start, taken in the present state, go to a copy made for that? */
+bool jit_loop_fits(const struct x86_jit_tr *t);
+/* If so: that branch has its rel32 at @from. */
+void jit_loop_back(struct x86_jit_tr *t, u8 *from);
+/* Behind the block: begin the copy for its loop. False: none is wanted. */
+bool jit_loop_begin(struct x86_jit_tr *t);
 
 /* ---- Vector state: vec.c ---- */
 

@@ -180,6 +180,15 @@ static void cold_slow(struct x86_jit_tr *t, const struct jit_cold *c, const stru
 	leave_at(t, t->lin + tr->off[c->nr] + t->block->op[c->nr].len, c->nr + 1u);
 }
 
+/* Something is pending at the head of a loop. */
+static void cold_poll(struct x86_jit_tr *t, const struct jit_cold *c, struct x86_jit_trans *tr)
+{
+	tr->loop_out = (u32)(t->a.p - t->start);
+	t->flags = c->before;
+	jit_flags_read(t);
+	leave_at(t, t->lin, 0);
+}
+
 /* Load the vector state, and begin the instruction again; if it is not usable, the handler knows why. */
 static void cold_vec(struct x86_jit_tr *t, const struct jit_cold *c, const struct x86_jit_trans *tr)
 {
@@ -221,6 +230,10 @@ static void emit_cold(struct x86_jit_tr *t, struct x86_jit_trans *tr)
 		}
 		if (c->kind == JIT_COLD_VEC) {
 			cold_vec(t, c, tr);
+			continue;
+		}
+		if (c->kind == JIT_COLD_POLL) {
+			cold_poll(t, c, tr);
 			continue;
 		}
 		for (unsigned k = 0; k < t->nr_access; k++)
@@ -335,8 +348,14 @@ static struct x86_jit_trans *translate(struct x86_cpu *cpu, struct x86_block *b,
 	tr->lin = lin;
 	tr->code = t->start;
 	entries(t, tr);
+	t->loop = (struct jit_loop){ .allowed = j->chain };
 	body(t, tr);
+	if (jit_loop_begin(t)) {
+		tr->loop = (u32)(t->loop.head - t->start);
+		body(t, tr);
+	}
 	self_exit(t, tr);
+	tr->loop_out = tr->self;
 	emit_cold(t, tr);
 	tr->access = jit_new(j, t->nr_access * sizeof(*tr->access));
 	if (t->a.full || !tr->access)
