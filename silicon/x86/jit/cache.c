@@ -104,6 +104,12 @@ static void read_range(struct x86_jit *j)
 	}
 }
 
+/* The tag that matches no address of the slot of @lin. */
+static u64 no_tag(u64 lin)
+{
+	return lin % JIT_HASH_SIZE == JIT_HASH_SIZE - 1;
+}
+
 int x86_jit_new(struct x86_cpu *cpu)
 {
 	struct x86_jit *j = calloc(1, sizeof(*j));
@@ -137,6 +143,8 @@ int x86_jit_new(struct x86_cpu *cpu)
 	jit_sum_key(j);
 	if (env("USERKVM_JIT_STATS", 0))
 		j->calls = calloc(x86_insn_rows(), sizeof(*j->calls));
+	for (unsigned i = 0; i < X86_NR_MMU_IDX; i++)
+		jit_tables(cpu)->tag[i][JIT_HASH_SIZE - 1] = no_tag(~0ull);
 	cpu->jit = j;
 	return 0;
 no_lockstep:
@@ -225,7 +233,7 @@ static void drop_hash(struct x86_cpu *cpu, const struct x86_jit_trans *t)
 	u64 *tag = &jit_tables(cpu)->tag[t->page->idx][t->lin % JIT_HASH_SIZE];
 
 	if (*tag == ~t->lin)
-		*tag = 0;
+		*tag = no_tag(t->lin);
 }
 
 void jit_drop(struct x86_cpu *cpu, struct x86_jit_trans *t)

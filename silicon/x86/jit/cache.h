@@ -53,10 +53,10 @@ struct x86_jit_trans {
 	u8 off[];		/* of each instruction, from @lin */
 };
 
-/* Tables behind struct x86_cpu, reached from RBP. */
+/* Tables behind struct x86_cpu, reached from RBP. A tag of none is 0, but 1 in the place of RIP ~0. */
 #define JIT_HASH_SIZE 65536u	/* by RIP bits 15:0 */
 struct jit_tables {
-	u64 tag[X86_NR_MMU_IDX][JIT_HASH_SIZE];		/* ~RIP; 0 = none */
+	u64 tag[X86_NR_MMU_IDX][JIT_HASH_SIZE];		/* ~RIP */
 	u64 code[X86_NR_MMU_IDX][JIT_HASH_SIZE];	/* checked entry */
 	_Alignas(64) u8 x87[576];			/* XSAVE area: x87.c */
 };

@@ -454,6 +454,20 @@ static void test_returns_smap(void **state)
 	x86_tlb_flush_all(jit);
 }
 
+/* The one address whose complement is 0, by an indirect jump and by the run loop. */
+static void test_last_address(void **state)
+{
+	code_len = test_hex(code, "48 c7 c0 ff ff ff ff ff e0 f4");
+	choose_state();
+	memcpy(start.data + (T_CODE - T_MEM), code, code_len);
+	for (unsigned i = 0; i < 3; i++) {
+		run(interp, &got[0]);
+		run(jit, &got[1]);
+		assert_false(compare(true));
+		assert_int_equal(got[1].s.rip, ~0ull);
+	}
+}
+
 static int setup(void **state)
 {
 	setenv("USERKVM_JIT_HOT", "0", 1);
@@ -489,6 +503,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_any),
 		cmocka_unit_test(test_loops),
 		cmocka_unit_test(test_smap),
+		cmocka_unit_test(test_last_address),
 		cmocka_unit_test(test_returns),
 		cmocka_unit_test(test_returns_smap),
 	};
