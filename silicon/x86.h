@@ -188,6 +188,12 @@ void x86_code_changed(struct x86_cpu *cpu);
  */
 void x86_raise_intr(struct x86_cpu *cpu, u8 vector);
 void x86_raise_nmi(struct x86_cpu *cpu);
+/*
+ * LVT entry of the performance counters in the physical local APIC: vector, delivery mode
+ * (fixed or NMI), mask; an interrupt sets the mask. Owner thread.
+ */
+u32 x86_get_lvtpc(struct x86_cpu *cpu);
+void x86_set_lvtpc(struct x86_cpu *cpu, u32 v);
 /* Acknowledge as INTA would: highest pending vector, or -1. Owner thread. */
 int x86_ack_intr(struct x86_cpu *cpu);
 

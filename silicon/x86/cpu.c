@@ -101,7 +101,7 @@ static struct x86_cpu *new_cpu(const struct x86_model *model, u32 apic_id,
 	cpu->apic_id = apic_id;
 	cpu->bus = bus;
 	cpu->bus_ctx = bus_ctx;
-	cpu->insn_limit = ~0ull;
+	cpu->insn_limit = cpu->run_limit = ~0ull;
 	x86_model_bind(cpu, model);
 	if (x86_mmu_new(cpu) || x86_decode_new(cpu)) {
 		x86_cpu_free(cpu);
@@ -208,6 +208,7 @@ void x86_set_state(struct x86_cpu *cpu, const struct x86_state *s)
 	cpu->nmi_blocked = s->interruptibility & 8;
 	cpu->pending_db = 0;
 	cpu->activity = X86_ACT_ACTIVE;
+	x86_pmu_wake(cpu);
 	cpu->slow &= ~(u32)(X86_SLOW_SHADOW_STI | X86_SLOW_SHADOW_SS | X86_SLOW_DB_PENDING |
 			    X86_SLOW_START | X86_SLOW_HALTED);
 	cpu->slow |= (s->interruptibility & 1 ? X86_SLOW_SHADOW_STI : 0) |

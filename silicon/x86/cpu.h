@@ -20,6 +20,7 @@
 #include "silicon/x86.h"
 #include "silicon/x86_regs.h"
 #include "silicon/x86_emul.h"
+#include "silicon/x86/sys/pmu.h"
 #include "silicon/x86/vmx/vmx_state.h"
 
 /* Register-file slots beyond the GPRs, so that address forms need no branch. */
@@ -29,7 +30,7 @@
 
 /* CPUID words that carry feature bits; see spec/x86/feature.def. */
 enum x86_feat_word {
-	X86_W_1C, X86_W_1D, X86_W_6A, X86_W_7B, X86_W_7C, X86_W_7D, X86_W_7A1, X86_W_DA1,
+	X86_W_1C, X86_W_1D, X86_W_6A, X86_W_7B, X86_W_7C, X86_W_7D, X86_W_7A1, X86_W_AA, X86_W_DA1,
 	X86_W_X1C, X86_W_X1D, X86_W_X7D, X86_W_X8B, X86_NR_FEAT_WORDS
 };
 enum x86_feat {
@@ -103,8 +104,9 @@ enum x86_event {
 	X86_EV_SMI = 1 << 4,
 	X86_EV_CODE_PAGE = 1 << 5,	/* drop write tags: a page got decoded elsewhere */
 	X86_EV_STOP = 1 << 6,		/* leave x86_run() */
-	X86_EV_JIT = 1 << 8,		/* code that may be translated here was stored to elsewhere */
 	X86_EV_TIMER = 1 << 7,		/* VMX: look at timer, windows, virtual interrupts between blocks */
+	X86_EV_JIT = 1 << 8,		/* code that may be translated here was stored to elsewhere */
+	X86_EV_PMU = 1 << 9,		/* a counter of cycles may overflow: x86_pmu_boundary() */
 };
 /* Own-thread reasons to leave the fast path: bits of cpu->slow. */
 enum x86_slow {
@@ -117,7 +119,7 @@ enum x86_slow {
 	X86_SLOW_MTF = 1 << 8,
 	X86_SLOW_VMX_TRAP = 1 << 9,	/* x86_vmx_boundary_high() has work: injection, APIC write, ... */
 	X86_SLOW_HALTED = 1 << 11,	/* activity state is not active */
-	X86_SLOW_BUDGET = 1 << 12,	/* instruction budget is used up soon: count exactly */
+	X86_SLOW_PMU = 1 << 12,		/* what is counted has changed: x86_pmu_boundary() */
 	X86_SLOW_CODE = 1 << 14,	/* a store hit the block in execution: look up again */
 	/*
 	 * The low four bits as they were when the present instruction started:
@@ -126,6 +128,9 @@ enum x86_slow {
 	X86_SLOW_START_SHIFT = 16,
 	X86_SLOW_START = 0xf << 16,
 };
+
+/* What the ticker raises: X86_EV_TIMER, X86_EV_PMU. */
+enum x86_tick { X86_TICK_VMX, X86_TICK_PMU, X86_NR_TICKS };
 
 enum x86_activity { X86_ACT_ACTIVE, X86_ACT_HLT, X86_ACT_SHUTDOWN, X86_ACT_WAIT_SIPI };
 
@@ -165,7 +170,10 @@ struct x86_cpu {
 	const struct x86_op *op;	/* in execution, NULL between blocks: set by the run loop */
 	const struct x86_op *op_first;	/* first of its block */
 	u64 insn_count;			/* completed instructions (REP counts one each time it leaves) */
-	u64 insn_limit;			/* X86_SLOW_BUDGET */
+	u64 insn_partial;		/* of those, REPs that left with iterations to do */
+	u64 branch_count;		/* completed branches; both only while insn_limit is not ~0 */
+	u64 insn_limit;			/* look around when insn_count reaches it; ~0: nobody needs to know */
+	u64 run_limit;			/* of x86_run(); ~0: none */
 
 	/* ---- translated code: jit/ ---- */
 	struct x86_jit *jit;		/* NULL: interpreted only, or not needed so far */
@@ -183,7 +191,7 @@ struct x86_cpu {
 	u8 jit_no_carry;		/* inside a block: not CF, see jit/flags.c */
 	u32 jit_host_mxcsr;		/* meanwhile */
 	struct x86_dry *dry;		/* not NULL in a dry run: mmu/dry.h */
-	_Atomic u64 tick;		/* jit/ticker.c: host TSC of the next X86_EV_TIMER, 0 = none */
+	_Atomic u64 tick[X86_NR_TICKS];	/* jit/ticker.c: host TSC of their next events, 0 = none */
 
 	/* ---- segments, tables, control ---- */
 	struct x86_segment seg[X86_NR_SEGS];
@@ -213,6 +221,8 @@ struct x86_cpu {
 	u64 hwcr, syscfg;	/* AMD */
 
 	struct x86_fpu fpu;
+
+	struct x86_pmu pmu;
 
 	/* ---- the physical local APIC: what root-mode software needs of it ---- */
 	u32 apic_id;

@@ -48,6 +48,7 @@ struct x86_op {
 #define X86_OP_OSZ (1u << 8)	/* 66 prefix present */
 #define X86_OP_SEGOVR (1u << 9)	/* an effective segment override was given */
 #define X86_OP_FLAT (1u << 10)	/* 64-bit mode and address, not FS or GS: effective = linear address */
+#define X86_OP_BRANCH (1u << 11)	/* retires as a branch instruction, far ones included */
 
 /* What the operands of the encoding are; reg, rm, vvvv as encoded, before any selector moved them. */
 #define X86_OPND_READ (1u << 0)		/* memory operand */

@@ -41,6 +41,7 @@ static inline void execute(struct x86_cpu *cpu, u64 rip, const struct x86_op *op
 	} while (op != end && likely(!cpu->slow));
 	cpu->op = NULL;
 	cpu->insn_count += (u64)(op - first);
+	cpu->branch_count += (op[-1].flags / X86_OP_BRANCH) & 1;
 	cpu->rip = cpu->gpr[X86_REG_NEXT_RIP];
 }
 
@@ -66,8 +67,13 @@ static inline void execute_one(struct x86_cpu *cpu)
 /* GO_ON or a result of x86_run(). */
 static int slow_step(struct x86_cpu *cpu)
 {
-	u32 events = atomic_load(&cpu->events);
+	u32 events;
 
+	/* First: it may find that there is an interrupt. */
+	if (cpu->slow & X86_SLOW_PMU || cpu->insn_count >= cpu->insn_limit ||
+	    atomic_load_explicit(&cpu->events, memory_order_relaxed) & X86_EV_PMU)
+		x86_pmu_boundary(cpu);
+	events = atomic_load(&cpu->events);
 	cpu->slow &= ~(u32)X86_SLOW_CODE;
 	cpu->jit_link = NULL;
 	if (events & X86_EV_CODE_PAGE)
@@ -78,7 +84,7 @@ static int slow_step(struct x86_cpu *cpu)
 		atomic_fetch_and(&cpu->events, ~(u32)X86_EV_STOP);
 		return X86_RUN_STOP;
 	}
-	if (cpu->insn_count >= cpu->insn_limit)
+	if (cpu->insn_count >= cpu->run_limit)
 		return X86_RUN_BUDGET;
 	if (cpu->slow || (events & ~(u32)(X86_EV_CODE_PAGE | X86_EV_JIT))) {
 		x86_boundary(cpu);
@@ -208,7 +214,8 @@ static int run(struct x86_cpu *cpu, bool guest)
 
 enum x86_run_result x86_run(struct x86_cpu *cpu, u64 max_insns)
 {
-	cpu->insn_limit = max_insns ? cpu->insn_count + max_insns : ~0ull;
+	cpu->run_limit = max_insns ? cpu->insn_count + max_insns : ~0ull;
+	x86_pmu_limit(cpu);
 	if (cpu->vmx.stale)
 		x86_vmx_root_refresh(cpu);
 	return (enum x86_run_result)run(cpu, false);
@@ -218,9 +225,10 @@ int x86_run_guest(struct x86_cpu *cpu)
 {
 	int r;
 
-	cpu->insn_limit = ~0ull;
+	cpu->run_limit = ~0ull;
+	x86_pmu_limit(cpu);
 	if (cpu->engine != X86_ENGINE_INTERP && cpu->vmx.timer_deadline)
-		x86_ticker_arm(cpu, cpu->vmx.timer_deadline);
+		x86_ticker_arm(cpu, X86_TICK_VMX, cpu->vmx.timer_deadline);
 	r = run(cpu, true);
 	return r == VM_EXIT ? 0 : r;
 }

@@ -310,6 +310,14 @@ static void accessed_flags(const struct x86_dec *d, struct x86_op *op)
 		op->flags_in |= op->flags_out;
 }
 
+/* What a performance counter of branches counts. */
+static bool is_branch(ZydisInstructionCategory c)
+{
+	return c == ZYDIS_CATEGORY_COND_BR || c == ZYDIS_CATEGORY_UNCOND_BR || c == ZYDIS_CATEGORY_CALL ||
+	       c == ZYDIS_CATEGORY_RET || c == ZYDIS_CATEGORY_INTERRUPT || c == ZYDIS_CATEGORY_SYSCALL ||
+	       c == ZYDIS_CATEGORY_SYSRET;
+}
+
 static void extract(const struct x86_dec *d, struct x86_op *op)
 {
 	const ZydisDecodedInstruction *in = &d->insn;
@@ -338,6 +346,8 @@ static void extract(const struct x86_dec *d, struct x86_op *op)
 	accessed_flags(d, op);
 	if (in->meta.branch_type != ZYDIS_BRANCH_TYPE_NONE)
 		op->flags |= X86_OP_END;
+	if (is_branch(in->meta.category))
+		op->flags |= X86_OP_BRANCH;
 }
 
 static unsigned forms(const struct x86_dec *d)

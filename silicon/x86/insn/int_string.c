@@ -342,6 +342,8 @@ static void suspend(struct x86_cpu *cpu)
 	cpu->gpr[X86_REG_NEXT_RIP] = cpu->rip;
 	if (cpu->bus)
 		return;
+	if (!cpu->dry)
+		cpu->insn_partial++;
 	cpu->rflags |= RFLAGS_RF;
 	/* Set by the instruction itself: not what a completed one clears. */
 	cpu->slow = (cpu->slow | X86_SLOW_RF) & ~((u32)X86_SLOW_RF << X86_SLOW_START_SHIFT);

@@ -35,6 +35,12 @@ static void calm_down(struct x86_cpu *cpu)
 		atomic_store(&cpu->calm, 0);
 }
 
+/* Did the branch that ends @b retire, @n instructions having done so? */
+static bool branch_retired(const struct x86_block *b, u32 n)
+{
+	return n == b->nr_ops && b->op[n - 1].flags & X86_OP_BRANCH;
+}
+
 void jit_enter(struct x86_cpu *cpu, struct x86_jit_trans *t)
 {
 	struct x86_jit *j = cpu->jit;
@@ -48,8 +54,11 @@ void jit_enter(struct x86_cpu *cpu, struct x86_jit_trans *t)
 	from_jit_flags(cpu);
 	if (cpu->jit_link)
 		cpu->rip = cpu->jit_link->rip;
-	if (!j->chain)
+	/* Counting may have begun in the last instruction of a chain, which is no branch. */
+	if (!j->chain || cpu->slow & X86_SLOW_PMU)
 		cpu->insn_count += cpu->jit_left;
+	if (!j->chain)
+		cpu->branch_count += branch_retired(t->block, cpu->jit_left);
 }
 
 u64 jit_call_c(struct x86_cpu *cpu, struct x86_jit_trans *t, u64 nr)

@@ -76,9 +76,9 @@ void x86_jit_serve(struct x86_cpu *cpu);
 u64 x86_jit_fault_pc(struct x86_cpu *cpu, u64 pc);
 
 /*
- * Raise X86_EV_TIMER when the host's TSC has reached @deadline: chained code does not come
- * back to look. One deadline per processor, the last one counts.
+ * Raise the event of @which when the host's TSC has reached @deadline (0: not at all), as
+ * chained code does not come back to look. The last deadline counts.
  */
-void x86_ticker_arm(struct x86_cpu *cpu, u64 deadline);
+void x86_ticker_arm(struct x86_cpu *cpu, enum x86_tick which, u64 deadline);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One thread per process that raises X86_EV_TIMER at processors whose deadline has come.
+ * One thread per process that raises events at processors whose deadlines have come.
  * It sleeps until the earliest deadline that it knows of; a processor wakes it only for an
  * earlier one, so that deadlines which move on, as at every VM entry, cost no system call.
  *
@@ -32,17 +32,18 @@ static u64 look(void)
 
 	while (!x86_cpu_list_trylock())
 		sched_yield();
-	for (struct x86_cpu *c = x86_cpu_list(); c; c = c->next_cpu) {
-		u64 t = atomic_load(&c->tick);
+	for (struct x86_cpu *c = x86_cpu_list(); c; c = c->next_cpu)
+		for (unsigned i = 0; i < X86_NR_TICKS; i++) {
+			u64 t = atomic_load(&c->tick[i]);
 
-		if (t && t <= now) {
-			/* A new deadline may have come in between: it stays. */
-			atomic_compare_exchange_strong(&c->tick, &t, 0);
-			x86_post(c, X86_EV_TIMER);
-		} else if (t) {
-			next = min(next, t);
+			if (t && t <= now) {
+				/* A new deadline may have come in between: it stays. */
+				atomic_compare_exchange_strong(&c->tick[i], &t, 0);
+				x86_post(c, i == X86_TICK_PMU ? X86_EV_PMU : X86_EV_TIMER);
+			} else if (t) {
+				next = min(next, t);
+			}
 		}
-	}
 	x86_cpu_list_unlock();
 	return next;
 }
@@ -97,17 +98,17 @@ static void start(void)
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	if (pthread_create(&thread, NULL, ticker, NULL))
-		log_warn("no thread for the VMX-preemption timer");
+		log_warn("no thread for the VMX-preemption timer and the counters of cycles");
 	else
 		pthread_detach(thread);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
 
-void x86_ticker_arm(struct x86_cpu *cpu, u64 deadline)
+void x86_ticker_arm(struct x86_cpu *cpu, enum x86_tick which, u64 deadline)
 {
 	pthread_once(&once, start);
-	atomic_store(&cpu->tick, deadline);
-	if (deadline >= atomic_load(&wake_at))
+	atomic_store(&cpu->tick[which], deadline);
+	if (!deadline || deadline >= atomic_load(&wake_at))
 		return;
 	pthread_mutex_lock(&lock);
 	if (deadline < asked) {

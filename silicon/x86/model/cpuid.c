@@ -21,6 +21,7 @@ static const struct {
 	[X86_W_7C] = { 7, 0, ECX },
 	[X86_W_7D] = { 7, 0, EDX },
 	[X86_W_7A1] = { 7, 1, EAX },
+	[X86_W_AA] = { 0xa, X86_ANY_SUBLEAF, EAX },
 	[X86_W_DA1] = { 0xd, 1, EAX },
 	[X86_W_X1C] = { 0x80000001, X86_ANY_SUBLEAF, ECX },
 	[X86_W_X1D] = { 0x80000001, X86_ANY_SUBLEAF, EDX },

@@ -107,10 +107,12 @@ void x86_boundary(struct x86_cpu *cpu)
 	} while (again);
 
 	if (cpu->slow & X86_SLOW_HALTED) {
+		x86_pmu_halt(cpu);
 		if (x86_guest(cpu))
 			sleep_halted(cpu, seen);
 		return;
 	}
+	x86_pmu_wake(cpu);
 	if ((cpu->slow & (X86_SLOW_IBP | X86_SLOW_SHADOW_SS)) == X86_SLOW_IBP)
 		x86_check_insn_breakpoint(cpu);
 	cpu->slow = (cpu->slow & ~(u32)X86_SLOW_START) | START(cpu->slow & START_BITS);

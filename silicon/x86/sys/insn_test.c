@@ -339,7 +339,7 @@ static void trap39_cpuid(void **state)
 	assert_int_equal(a[0], 0x1f);
 	x86_cpuid(m.cpu, 1, 0, a);
 	assert_int_equal(a[0], 0x806f8);
-	assert_int_equal(a[2], 0x77fa322b);
+	assert_int_equal(a[2], 0x77fab22b);
 	assert_int_equal(a[3], 0x1f8bfbff);
 	x86_cpuid(m.cpu, 7, 0, a);
 	assert_int_equal(a[1], 0x219c27eb);

@@ -173,6 +173,7 @@ static void outs_once(struct x86_cpu *cpu, const struct x86_op *op, u16 port)
 /* An iteration is done and more follow, but something waits: come back to the same RIP. */
 static void leave_rep(struct x86_cpu *cpu)
 {
+	cpu->insn_partial++;
 	cpu->rflags |= RFLAGS_RF;
 	cpu->slow = (cpu->slow | X86_SLOW_RF) & ~((u32)X86_SLOW_RF << X86_SLOW_START_SHIFT);
 	cpu->gpr[X86_REG_NEXT_RIP] = cpu->rip;

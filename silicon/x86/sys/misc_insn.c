@@ -98,13 +98,16 @@ static void op_rdpid(struct x86_cpu *cpu, const struct x86_op *op)
 	cpu->gpr[op->rm] = (u32)cpu->tsc_aux;
 }
 
-/* No model has performance counters: every index is out of range. */
 static void op_rdpmc(struct x86_cpu *cpu, const struct x86_op *op)
 {
+	u64 v;
+
 	if (cpu->cpl && !(cpu->cr4 & CR4_PCE))
 		x86_gp0(cpu);
 	x86_icpt(cpu, op, X86_ICPT_RDPMC);
-	x86_gp0(cpu);
+	if (!x86_pmu_rdpmc(cpu, (u32)cpu->gpr[X86_RCX], &v))
+		x86_gp0(cpu);
+	set_pair(cpu, v);
 }
 
 x86_fn *x86_sel_cpuid(const struct x86_dec *d, struct x86_op *op) { return op_cpuid; }

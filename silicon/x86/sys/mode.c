@@ -59,6 +59,8 @@ void x86_update_mode(struct x86_cpu *cpu)
 	}
 
 	mode_update_ac(cpu);
+	if (unlikely(cpu->pmu.by_level))
+		x86_pmu_level(cpu);
 }
 
 void mode_update_ac(struct x86_cpu *cpu)

@@ -71,6 +71,11 @@ GET(vmx_cap)
 	return x86_vmx_cap_msr(cpu, msr, v);
 }
 
+GET(pmu)
+{
+	return x86_pmu_rdmsr(cpu, msr, v);
+}
+
 GET(fs_base)
 {
 	*v = cpu->seg[X86_FS].base;
@@ -185,6 +190,15 @@ SET(feature_control)
 	return true;
 }
 
+/* Branch stepping; with counters also what a PMI freezes (there are no LBRs to freeze). */
+SET(debugctl)
+{
+	if (v & ~(row->writable | (x86_has(cpu, X86_FEAT_PERFMON) ? BIT(12) | BIT(11) : 0)))
+		return false;
+	cpu->debugctl = v;
+	return true;
+}
+
 SET(spec_ctrl)
 {
 	u64 ok = BIT(0) | (x86_has(cpu, X86_FEAT_STIBP) ? BIT(1) : 0) |
@@ -291,6 +305,11 @@ SET(mc_bank)
 	}
 	*storage(cpu, row, msr) = v;
 	return true;
+}
+
+SET(pmu)
+{
+	return x86_pmu_wrmsr(cpu, msr, v);
 }
 
 SET(efer)

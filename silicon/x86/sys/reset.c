@@ -32,7 +32,7 @@ static void common_state(struct x86_cpu *cpu)
 	cpu->tpr = 0;
 	for (unsigned i = 0; i < ARRAY_SIZE(cpu->irr); i++)
 		cpu->irr[i] = 0;
-	cpu->slow &= X86_SLOW_BUDGET;
+	cpu->slow &= X86_SLOW_PMU;
 	cpu->cpl = 0;
 	x86_set_rflags(cpu, RFLAGS_1);
 }
@@ -44,6 +44,7 @@ static void finish(struct x86_cpu *cpu)
 	x86_cpuid(cpu, 1, 0, signature);
 	cpu->gpr[X86_RDX] = signature[0];
 	cpu->gpr[X86_REG_NEXT_RIP] = cpu->rip;
+	x86_pmu_wake(cpu);
 	x86_update_mode(cpu);
 	x86_tlb_switch(cpu);
 	x86_tlb_flush_all(cpu);
@@ -62,6 +63,7 @@ void x86_cpu_reset(struct x86_cpu *cpu)
 	cpu->fpu.fcw = 0x40;
 	cpu->fpu.ftw = 0xff;	/* all tags "zero" */
 	cpu->fpu.mxcsr = 0x1f80;
+	x86_pmu_reset(cpu);
 	memset(&cpu->vmx, 0, sizeof(cpu->vmx));
 	cpu->vmx.current = ~0ull;
 	finish(cpu);

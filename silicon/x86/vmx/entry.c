@@ -89,6 +89,8 @@ static void load_control_registers(struct x86_cpu *cpu, const struct vmcs *v)
 	}
 	if (entryc & ENTRY_LOAD_PAT)
 		cpu->pat = V(v, GUEST_PAT);
+	if (entryc & ENTRY_LOAD_PERF_GLOBAL)
+		x86_pmu_set_global_ctrl(cpu, V(v, GUEST_PERF_GLOBAL_CTRL));
 }
 
 static bool pae_guest(const struct x86_cpu *cpu)
@@ -99,7 +101,7 @@ static bool pae_guest(const struct x86_cpu *cpu)
 static void load_non_register(struct x86_cpu *cpu, const struct vmcs *v)
 {
 	u32 block = (u32)V(v, GUEST_INTERRUPTIBILITY);
-	u32 slow = cpu->slow & (X86_SLOW_IBP | X86_SLOW_BUDGET | X86_SLOW_TF | X86_SLOW_RF);
+	u32 slow = cpu->slow & (X86_SLOW_IBP | X86_SLOW_PMU | X86_SLOW_TF | X86_SLOW_RF);
 
 	if (block & BLOCK_STI)
 		slow |= X86_SLOW_SHADOW_STI;

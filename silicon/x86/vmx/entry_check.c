@@ -173,6 +173,7 @@ static bool check_host_fields(const struct x86_cpu *cpu, const struct vmcs *v)
 	REQUIRE(x86_canonical_max(cpu, V(v, HOST_GDTR_BASE)));
 	REQUIRE(x86_canonical_max(cpu, V(v, HOST_IDTR_BASE)));
 	REQUIRE(IMPLIES(exitc & EXITC_LOAD_PAT, pat_ok(V(v, HOST_PAT))));
+	REQUIRE(IMPLIES(exitc & EXITC_LOAD_PERF_GLOBAL, x86_pmu_global_ctrl_ok(cpu, V(v, HOST_PERF_GLOBAL_CTRL))));
 	if (exitc & EXITC_LOAD_EFER) {
 		REQUIRE(!(V(v, HOST_EFER) & ~efer_allowed(cpu)));
 		REQUIRE(!!(V(v, HOST_EFER) & EFER_LMA) == host64);
@@ -221,7 +222,7 @@ static bool check_guest_registers(const struct x86_cpu *cpu, const struct vmcs *
 	REQUIRE(IMPLIES(cr0 & CR0_PG, cr0 & CR0_PE));
 	REQUIRE((cr4 & VMX_CR4_FIXED0) && !(cr4 & ~x86_cr4_allowed(cpu)));
 	if (entryc & ENTRY_LOAD_DEBUG) {
-		REQUIRE(!(V(v, GUEST_DEBUGCTL) & ~(DEBUGCTL_LBR | DEBUGCTL_BTF)));
+		REQUIRE(!(V(v, GUEST_DEBUGCTL) & ~(DEBUGCTL_LBR | DEBUGCTL_BTF | DEBUGCTL_FREEZES)));
 		REQUIRE(!(V(v, GUEST_DR7) >> 32));
 	}
 	REQUIRE(IMPLIES(ia32e, (cr0 & CR0_PG) && (cr4 & CR4_PAE)));
@@ -230,6 +231,8 @@ static bool check_guest_registers(const struct x86_cpu *cpu, const struct vmcs *
 	REQUIRE(x86_canonical_max(cpu, V(v, GUEST_SYSENTER_ESP)));
 	REQUIRE(x86_canonical_max(cpu, V(v, GUEST_SYSENTER_EIP)));
 	REQUIRE(IMPLIES(entryc & ENTRY_LOAD_PAT, pat_ok(V(v, GUEST_PAT))));
+	REQUIRE(IMPLIES(entryc & ENTRY_LOAD_PERF_GLOBAL,
+			x86_pmu_global_ctrl_ok(cpu, V(v, GUEST_PERF_GLOBAL_CTRL))));
 	if (entryc & ENTRY_LOAD_EFER) {
 		u64 efer = V(v, GUEST_EFER);
 

@@ -170,6 +170,8 @@ static void save_guest(struct x86_cpu *cpu, struct vmcs *v, u32 reason, enum vmx
 		V(v, GUEST_PAT) = cpu->pat;
 	if (x->exitc & EXITC_SAVE_EFER)
 		V(v, GUEST_EFER) = cpu->efer;
+	if (x->exitc & EXITC_SAVE_PERF_GLOBAL)
+		V(v, GUEST_PERF_GLOBAL_CTRL) = cpu->pmu.global_ctrl;
 	if (x->exitc & EXITC_SAVE_TIMER)
 		V(v, PREEMPTION_TIMER_VALUE) = vmx_timer_left(cpu);
 	V(v, ENTRY_CTLS) = (V(v, ENTRY_CTLS) & ~(u64)ENTRY_IA32E_GUEST) |
@@ -236,6 +238,8 @@ static bool load_host(struct x86_cpu *cpu, struct vmcs *v)
 		cpu->efer = (cpu->efer & ~(EFER_LMA | EFER_LME)) | (host64 ? EFER_LMA | EFER_LME : 0);
 	if (x->exitc & EXITC_LOAD_PAT)
 		cpu->pat = V(v, HOST_PAT);
+	if (x->exitc & EXITC_LOAD_PERF_GLOBAL)
+		x86_pmu_set_global_ctrl(cpu, V(v, HOST_PERF_GLOBAL_CTRL));
 	cpu->dr7 = DR7_INIT;
 	cpu->debugctl = 0;
 	load_host_segments(cpu, v, host64);
@@ -244,10 +248,11 @@ static bool load_host(struct x86_cpu *cpu, struct vmcs *v)
 	cpu->rip = cpu->gpr[X86_REG_NEXT_RIP] = V(v, HOST_RIP);
 
 	cpu->activity = X86_ACT_ACTIVE;
+	x86_pmu_wake(cpu);
 	cpu->pending_db = 0;
 	cpu->delivering = 0;
 	cpu->idt_vectoring = 0;
-	cpu->slow &= X86_SLOW_BUDGET;
+	cpu->slow &= X86_SLOW_PMU;
 	if (atomic_load_explicit(&cpu->events, memory_order_relaxed) & X86_EV_TIMER)
 		atomic_fetch_and(&cpu->events, ~(u32)X86_EV_TIMER);
 	if (old_dr7 & 0xff)
@@ -308,6 +313,11 @@ static _Noreturn void complete(struct x86_cpu *cpu, u32 reason, u64 qual, enum v
 	struct vmcs *v = cpu->vmx.vmcs;
 
 	x86_dry_refuse(cpu);
+	/* The instruction, if there is one, does not retire: what is counted from here on is not its. */
+	if (cpu->op) {
+		cpu->insn_count += (u64)(cpu->op - cpu->op_first);
+		cpu->op = NULL;
+	}
 	V(v, EXIT_REASON) = reason;
 	V(v, EXIT_QUALIFICATION) = qual;
 	V(v, ENTRY_INTR_INFO) &= ~(u64)INTR_VALID;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * VMX capability MSRs, made of the tables. Not offered, because not implemented:
- * dual-monitor treatment, SMM, PMU and CET state, PKRS, tertiary and secondary-exit
+ * dual-monitor treatment, SMM, CET state, PKRS, tertiary and secondary-exit
  * controls, EPT-violation #VE, sub-page permissions, everything with offer = 0 in vmx_ctl.def.
  */
 #include "silicon/x86/sys/sys.h"

@@ -31,6 +31,7 @@ enum { INTR_EXT = 0, INTR_NMI = 2, INTR_HARD = 3, INTR_SOFT_INT = 4, INTR_INT1 =
 
 #define DEBUGCTL_LBR BIT(0)
 #define DEBUGCTL_BTF BIT(1)
+#define DEBUGCTL_FREEZES (BIT(11) | BIT(12))	/* of LBRs and counters, on a PMI */
 
 #define SLOW_SHADOWS (X86_SLOW_SHADOW_STI | X86_SLOW_SHADOW_SS)
 
