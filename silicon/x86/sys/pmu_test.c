@@ -217,8 +217,8 @@ static void cycles_are_time_that_is_not_slept(void **state)
 	set(&m, EVTSEL(2), CYCLES | ALL | EDGE);
 	set(&m, EVTSEL(3), INSNS | ALL | INV | CMASK(1));
 	set(&m, EVTSEL(4), INSNS | ALL);
-	set(&m, GLOBAL_CTRL, 0x1f);
 	tsc0 = x86_rdtsc(m.cpu);
+	set(&m, GLOBAL_CTRL, 0x1f);
 	again(&m);
 	c = get(&m, PMC(0));
 	assert_true(c > LOOPS && c <= x86_rdtsc(m.cpu) - tsc0);
