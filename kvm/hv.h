@@ -14,6 +14,7 @@
 
 #include "kvm/mem.h"
 #include "kvm/x86/clock.h"
+#include "kvm/x86/pmu.h"
 #include "kvm/x86/pv.h"
 #include "kvm/x86/irq/irq.h"
 

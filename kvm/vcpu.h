@@ -31,6 +31,7 @@ enum hv_request {
 	HV_REQ_UNHALT,
 	HV_REQ_IMMEDIATE_EXIT,
 	HV_REQ_MSR_FILTER,	/* rebuild the MSR bitmap */
+	HV_REQ_PMU,		/* the client's filter of events */
 	HV_REQ_HYPERV,		/* synthetic timers, exits of Hyper-V's interface */
 	HV_REQ_VM_DEAD,
 	HV_NR_REQS
@@ -87,6 +88,8 @@ static inline bool hv_test_request(struct hv_vcpu *v, enum hv_request r)
 
 /* The host interrupt that ends a stay in the guest; nothing else in this process sends it. */
 #define HV_KICK_VECTOR 0xfb
+/* The performance counters' */
+#define HV_PMI_VECTOR 0xfa
 
 /* Make the vCPU look at its requests: kick out of the guest, wake from a halt. Async-signal-safe. */
 void hv_kick(struct hv_vcpu *v);

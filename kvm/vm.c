@@ -25,6 +25,7 @@ static void vm_free(struct hv_vm *vm)
 	hv_iobus_free(vm);
 	hv_mmu_vm_free(vm);
 	hv_msr_filter_free(vm);
+	hv_pmu_filter_free(vm);
 	hv_coalesced_free(vm);
 	hyperv_vm_free(vm);
 	hv_clock_vm_free(vm);

@@ -101,6 +101,8 @@ struct hv_vm {
 	u64 disabled_quirks;
 	u32 disabled_exits;		/* KVM_X86_DISABLE_EXITS_* */
 	struct hv_msr_filter *_Atomic msr_filter;
+	struct hv_pmu_filter *_Atomic pmu_filter;
+	bool pmu_disabled;		/* KVM_CAP_PMU_CAPABILITY */
 	u64 tss_addr, identity_map_addr;
 
 	struct hv_stats *stats;

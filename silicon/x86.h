@@ -194,6 +194,8 @@ void x86_raise_nmi(struct x86_cpu *cpu);
  */
 u32 x86_get_lvtpc(struct x86_cpu *cpu);
 void x86_set_lvtpc(struct x86_cpu *cpu, u32 v);
+/* Does x86_ack_intr() perhaps have something? */
+bool x86_intr_pending(const struct x86_cpu *cpu);
 /* Acknowledge as INTA would: highest pending vector, or -1. Owner thread. */
 int x86_ack_intr(struct x86_cpu *cpu);
 

@@ -24,6 +24,7 @@ static const struct vfs_node params[] = {
 	{ INTEL "unrestricted_guest", .text = "Y\n" },
 	{ INTEL "vpid", .text = "Y\n" },
 	{ INTEL "nested", .text = "N\n" },
+	{ KVM "enable_pmu", .text = "Y\n" },
 	{ KVM "ignore_msrs", .text = "N\n" },
 	{ KVM "nx_huge_pages", .text = "N\n" },
 	{ KVM "tdp_mmu", .text = "Y\n" },

@@ -10,6 +10,7 @@
 
 #define MAX_GSI_ROUTES 4096u
 #define MSR_BITMAP_MAX 0x600u
+#define PMU_EVENTS_MAX 300u
 
 static long create_vcpu(struct hv_vm *vm, unsigned long id)
 {
@@ -123,6 +124,25 @@ static long set_msr_filter(struct hv_vm *vm, unsigned long arg)
 		r = hv_set_msr_filter(vm, &f);
 	for (unsigned i = 0; i < KVM_MSR_FILTER_MAX_RANGES; i++)
 		free(f.ranges[i].bitmap);
+	return r;
+}
+
+static long set_pmu_event_filter(struct hv_vm *vm, unsigned long arg)
+{
+	UAPI_IN(struct kvm_pmu_event_filter, f, arg);
+	u64 *events;
+	long r;
+
+	/* The order of refusals is the callee's, but it needs the events. */
+	if (f.nevents > PMU_EVENTS_MAX)
+		return hv_set_pmu_event_filter(vm, &f, NULL);
+	events = calloc(max(f.nevents, 1u), sizeof(*events));
+	if (!events)
+		return -ENOMEM;
+	r = uapi_read(events, arg + sizeof(f), f.nevents * sizeof(*events));
+	if (r == 0)
+		r = hv_set_pmu_event_filter(vm, &f, events);
+	free(events);
 	return r;
 }
 
@@ -297,6 +317,8 @@ static long vm_ioctl(struct vfs_file *f, u32 req, unsigned long arg)
 		return hv_set_boot_cpu_id(vm, arg);
 	case KVM_X86_SET_MSR_FILTER:
 		return set_msr_filter(vm, arg);
+	case KVM_SET_PMU_EVENT_FILTER:
+		return set_pmu_event_filter(vm, arg);
 	case KVM_GET_CLOCK:
 		return get_clock(vm, arg);
 	case KVM_GET_PIT:

@@ -185,6 +185,7 @@ static void apply(struct hv_vcpu *v)
 	hyperv_cpuid_changed(v);
 	hv_update_cr4_mask(v);
 	hv_vmx_cpuid_changed(v);
+	hv_pmu_cpuid_changed(v);
 	hv_msr_cpuid_changed(v);
 	if (v->x86->enforce_pv_cpuid)
 		hv_pv_set_features(v, v->x86->f.pv);

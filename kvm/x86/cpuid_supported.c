@@ -154,11 +154,11 @@ static void add_basic_leaf(struct builder *b, u32 leaf)
 	case 1:
 		e = add(b, 1, 0, false);
 		/*
-		 * Not DTES64, MONITOR, VMX (no nesting), SMX, PDCM, OSXSAVE (follows CR4);
+		 * Not DTES64, MONITOR, VMX (no nesting), SMX, OSXSAVE (follows CR4);
 		 * TSC-deadline is offered as a capability. The local APIC of the hypervisor
 		 * has x2APIC on every model.
 		 */
-		e->ecx &= ~(u32)(BIT(2) | BIT(3) | BIT(5) | BIT(6) | BIT(15) | BIT(24) | BIT(27));
+		e->ecx &= ~(u32)(BIT(2) | BIT(3) | BIT(5) | BIT(6) | BIT(24) | BIT(27));
 		e->ecx |= BIT(21) | BIT(31);
 		/* Topology is the client's: no HTT, no initial APIC id. */
 		e->edx &= ~(u32)BIT(28);
@@ -182,6 +182,12 @@ static void add_basic_leaf(struct builder *b, u32 leaf)
 		if (e->eax >= 1)
 			add(b, 7, 1, true);
 		break;
+	case 0xa:
+		/* The processor's, but for a bit that says what no guest has: AnyThread. */
+		e = add(b, 0xa, 0, false);
+		if (e->eax)
+			e->edx |= BIT(15);
+		break;
 	case 0xb:
 	case 0x1f:
 		/* A valid topology would have subleaf 1. */
@@ -195,7 +201,7 @@ static void add_basic_leaf(struct builder *b, u32 leaf)
 		add(b, leaf, 0, false);
 		break;
 	default:
-		/* Power management, PMU, TSC and bus frequency: not virtualized. */
+		/* Power management, TSC and bus frequency: not virtualized. */
 		clear(add(b, leaf, 0, false));
 		break;
 	}

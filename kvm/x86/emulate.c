@@ -271,6 +271,9 @@ int hv_emul_step(struct hv_vcpu *v)
 	case X86_EMUL_DONE:
 		if (commit_all(v) < 0)
 			return -EINVAL;
+		/* An iteration of a REP is no instruction. */
+		if (vmcs_get(v, VMCS_GUEST_RIP) != x->emul_state.rip)
+			hv_pmu_insn(v);
 		x->emul_db_trap = res.db_trap;
 		x->emul_db_dr6 = res.db_dr6;
 		return 1;

@@ -168,6 +168,7 @@ static int skip(struct hv_vcpu *v)
 	}
 	if (flags & RFLAGS_RF)
 		vmcs_set(v, VMCS_GUEST_RFLAGS, flags & ~RFLAGS_RF);
+	hv_pmu_insn(v);
 	v->x86->emul_db_trap = flags & RFLAGS_TF;
 	v->x86->emul_db_dr6 = DR6_BS;
 	return 1;

@@ -14,6 +14,7 @@
 
 #define PAT_DEFAULT 0x0007040600070406ull
 #define MISC_ENABLE_DEFAULT 0x1800ull	/* BTS and PEBS unavailable */
+#define MISC_ENABLE_PERFMON BIT(7)
 #define MISC_ENABLE_MWAIT BIT(18)
 #define PLATFORM_INFO_CPUID_FAULT BIT(31)
 #define FEATURE_CONTROL_LOCKED 1ull
@@ -89,11 +90,6 @@ static int wr_ignore(struct hv_vcpu *v, struct msr_access a, u64 val)
 	return 0;
 }
 
-static int wr_zero_only(struct hv_vcpu *v, struct msr_access a, u64 val)
-{
-	return !a.host || val;
-}
-
 /* IBPB and L1D flush: one bit each, nothing to do here. */
 static int wr_command(struct hv_vcpu *v, struct msr_access a, u64 val)
 {
@@ -109,6 +105,26 @@ static int rd_cpu(struct hv_vcpu *v, struct msr_access a, u64 *val)
 static int wr_cpu(struct hv_vcpu *v, struct msr_access a, u64 val)
 {
 	return x86_wrmsr(v->cpu, a.msr, val) < 0;
+}
+
+static int rd_pmu(struct hv_vcpu *v, struct msr_access a, u64 *val)
+{
+	return hv_pmu_rdmsr(v, a.msr, val, a.host);
+}
+
+static int wr_pmu(struct hv_vcpu *v, struct msr_access a, u64 val)
+{
+	return hv_pmu_wrmsr(v, a.msr, val, a.host);
+}
+
+static int rd_perf_cap(struct hv_vcpu *v, struct msr_access a, u64 *val)
+{
+	return hv_pmu_read_capabilities(v, val);
+}
+
+static int wr_perf_cap(struct hv_vcpu *v, struct msr_access a, u64 val)
+{
+	return !a.host || hv_pmu_write_capabilities(v, val);
 }
 
 static int rd_xss(struct hv_vcpu *v, struct msr_access a, u64 *val)
@@ -403,7 +419,7 @@ static int rd_misc_enable(struct hv_vcpu *v, struct msr_access a, u64 *val)
 
 static int wr_misc_enable(struct hv_vcpu *v, struct msr_access a, u64 val)
 {
-	const u64 read_only = BIT(11) | BIT(12);
+	const u64 read_only = BIT(7) | BIT(11) | BIT(12);
 	u64 old = v->x86->misc_enable;
 
 	if (!a.host && ((old ^ val) & read_only))
@@ -661,9 +677,10 @@ void hv_msr_reset(struct hv_vcpu *v, bool init)
 	if (init)
 		return;
 	x->feature_control = 0;
-	x->misc_enable = MISC_ENABLE_DEFAULT;
+	x->misc_enable = MISC_ENABLE_DEFAULT | (x->pmu.version ? MISC_ENABLE_PERFMON : 0);
 	x->misc_features = 0;
 	x->mcg_status = 0;
+	hv_pmu_reset(v);
 	vmcs_set(v, VMCS_GUEST_PAT, PAT_DEFAULT);
 	for (unsigned i = 0; i < ARRAY_SIZE(in_cpu); i++) {
 		/* A model without the register has nothing to reset. */
@@ -679,7 +696,7 @@ void hv_msr_cpuid_changed(struct hv_vcpu *v)
 
 /* ---- Lists ---- */
 
-#define MAX_LIST 128
+#define MAX_LIST 160
 
 static bool on_model(const struct x86_model *model, const struct msr_row *r)
 {

@@ -151,6 +151,24 @@ static void allow(u8 *bitmap, u32 msr, bool write)
 	bitmap[base + bit / 8] &= (u8)~(1u << bit % 8);
 }
 
+/* Ranges of the performance counters: what the guest may have of them is pmu.c's. */
+static const struct { u32 first, last; } counters[] = {
+	{ 0xc1, 0xc8 }, { 0x309, 0x30b }, { 0x38f, 0x38f }, { 0x4c1, 0x4c8 },
+};
+
+static void allow_counters(struct hv_vcpu *v, u8 *bitmap)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(counters); i++)
+		for (u32 msr = counters[i].first; msr <= counters[i].last; msr++) {
+			if (!hv_pmu_passes(v, msr))
+				continue;
+			if (!hv_msr_filtered(v, msr, false))
+				allow(bitmap, msr, false);
+			if (!hv_msr_filtered(v, msr, true))
+				allow(bitmap, msr, true);
+		}
+}
+
 void hv_update_msr_bitmap(struct hv_vcpu *v)
 {
 	u8 *bitmap = v->x86->msr_bitmap;
@@ -164,6 +182,7 @@ void hv_update_msr_bitmap(struct hv_vcpu *v)
 		if (pass_through[i].write && !hv_msr_filtered(v, msr, true))
 			allow(bitmap, msr, true);
 	}
+	allow_counters(v, bitmap);
 }
 
 /* ---- The instructions ---- */

@@ -94,6 +94,7 @@ int hv_skip_insn(struct hv_vcpu *v)
 			 shadow & ~(INTERRUPTIBILITY_STI | INTERRUPTIBILITY_MOVSS));
 		hv_set_request(v, HV_REQ_EVENT);
 	}
+	hv_pmu_insn(v);
 	flags = vmcs_get(v, VMCS_GUEST_RFLAGS);
 	if (unlikely(flags & RFLAGS_RF))
 		vmcs_set(v, VMCS_GUEST_RFLAGS, flags & ~RFLAGS_RF);

@@ -54,6 +54,7 @@ int hv_x86_vcpu_new(struct hv_vcpu *v)
 	}
 	v->x86->apic_base = APIC_BASE_DEFAULT | APIC_BASE_ENABLE | (bsp ? APIC_BASE_BSP : 0);
 	hv_cpuid_init(v);
+	hv_pmu_vcpu_new(v);
 	hv_msr_init(v);
 	hv_vcpu_reset(v, false);
 	hv_vmx_load_tsc(v);

@@ -17,6 +17,7 @@
 
 #include "base/bits.h"
 #include "kvm/vcpu.h"
+#include "kvm/x86/pmu.h"
 #include "silicon/vmx.h"
 #include "silicon/x86_emul.h"
 #include "silicon/x86_regs.h"
@@ -137,6 +138,8 @@ struct hv_vcpu_x86 {
 	u64 spec_ctrl, bios_sign_id, smi_count, power_ctl, hwcr;
 	u64 mtrr_def, mtrr_fixed[11], mtrr_var[16];
 	u64 mcg_cap, mcg_status, mcg_ctl, mc_banks[4 * HV_MAX_MCE_BANKS], mc_ctl2[HV_MAX_MCE_BANKS];
+
+	struct hv_pmu pmu;		/* pmu.c */
 
 	struct hyperv_vcpu *hyperv;	/* x86/hyperv/ */
 

@@ -141,6 +141,11 @@ static int enable_locked(struct hv_vm *vm, const struct kvm_enable_cap *c)
 		return hv_dirty_ring_enable(vm, a);
 	case KVM_CAP_MAX_VCPU_ID:
 		return limit_vcpu_ids(vm, a);
+	case KVM_CAP_PMU_CAPABILITY:
+		if (hv_vm_has_vcpus(vm) || (a & ~(u64)KVM_PMU_CAP_DISABLE))
+			return -EINVAL;
+		vm->pmu_disabled = a & KVM_PMU_CAP_DISABLE;
+		return 0;
 	default:
 		return -EINVAL;
 	}

@@ -250,6 +250,11 @@ void x86_raise_nmi(struct x86_cpu *cpu)
 	x86_post(cpu, X86_EV_NMI);
 }
 
+bool x86_intr_pending(const struct x86_cpu *cpu)
+{
+	return atomic_load_explicit(&cpu->events, memory_order_relaxed) & X86_EV_INTR;
+}
+
 /*
  * The event bit is cleared first: a vector that arrives during the search sets
  * it again, so it is never lost.

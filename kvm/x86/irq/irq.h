@@ -72,6 +72,8 @@ void hv_lapic_set_synic(struct hv_vcpu *v, const u64 used[4], const u64 self_end
 
 /* A corrected machine check interrupts, as LVT CMCI says. */
 void hv_lapic_cmci(struct hv_vcpu *v);
+/* Performance counters interrupt, as LVTPC says, which is masked by that. Owner thread. */
+void hv_lapic_pmi(struct hv_vcpu *v);
 
 /* IA32_APIC_BASE. 0 or -EINVAL (-> #GP). */
 int hv_lapic_set_base(struct hv_vcpu *v, u64 val, bool host);

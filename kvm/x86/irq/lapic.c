@@ -297,6 +297,14 @@ void hv_lapic_cmci(struct hv_vcpu *v)
 	lapic_lvt_fire(v->lapic, APIC_CMCI);
 }
 
+void hv_lapic_pmi(struct hv_vcpu *v)
+{
+	struct hv_lapic *l = v->lapic;
+
+	if (lapic_lvt_fire(l, APIC_LVTPC))
+		lapic_put(l, APIC_LVTPC, lapic_get(l, APIC_LVTPC) | APIC_LVT_MASKED);
+}
+
 /* ---- The PIC's line ---- */
 
 /* LINT0 of a disabled APIC is the processor's INTR pin. */

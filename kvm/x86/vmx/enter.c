@@ -136,6 +136,8 @@ static int serve_requests(struct hv_vcpu *v)
 	}
 	if (hv_test_request(v, HV_REQ_MSR_FILTER))
 		hv_update_msr_bitmap(v);
+	if (hv_test_request(v, HV_REQ_PMU))
+		hv_pmu_apply_filter(v);
 	if (hv_test_request(v, HV_REQ_STEAL_UPDATE))
 		hv_steal_update(v);
 	if (hv_test_request(v, HV_REQ_NMI))
@@ -207,6 +209,21 @@ static int bus_error(struct hv_vcpu *v, u64 spa)
 	return -EFAULT;
 }
 
+/*
+ * Overflows come as exits; one that another exit revealed is pending. What else is (kicks)
+ * has done its work by the exit.
+ */
+static void take_interrupts(struct hv_vcpu *v)
+{
+	struct hv_vcpu_x86 *x = v->x86;
+
+	if (x->exit_reason == VMX_EXIT_EXTERNAL_INTERRUPT && (u8)x->exit_intr_info == HV_PMI_VECTOR)
+		hv_pmu_interrupt(v);
+	while (unlikely(x86_intr_pending(v->cpu)))
+		if (x86_ack_intr(v->cpu) == HV_PMI_VECTOR)
+			hv_pmu_interrupt(v);
+}
+
 static int after_exit(struct hv_vcpu *v)
 {
 	struct hv_vcpu_x86 *x = v->x86;
@@ -228,6 +245,7 @@ static int after_exit(struct hv_vcpu *v)
 		hv_complete_events(v, x->idt_vectoring);
 	}
 	recover_nmi_blocking(v);
+	take_interrupts(v);
 	if (v->lapic)
 		hv_pv_eoi_exit(v);
 	return hv_vmx_handle_exit(v);

@@ -214,11 +214,15 @@ static int hv_vmx_exit_invlpg(struct hv_vcpu *v)
 	return hv_skip_insn(v);
 }
 
-/* No PMU is offered, so every counter index is invalid. */
 static int hv_vmx_exit_rdpmc(struct hv_vcpu *v)
 {
-	hv_queue_gp(v, 0);
-	return 1;
+	u64 *gpr = x86_gprs(v->cpu), val;
+
+	if (hv_pmu_rdpmc(v, (u32)gpr[X86_RCX], &val))
+		return hv_complete_insn_gp(v, 1);
+	gpr[X86_RAX] = (u32)val;
+	gpr[X86_RDX] = val >> 32;
+	return hv_skip_insn(v);
 }
 
 static int hv_vmx_exit_vmcall(struct hv_vcpu *v)

@@ -118,9 +118,11 @@ static void fill_controls(struct hv_vcpu *v)
 	vmcs_set(v, VMCS_EXIT_CTLS,
 		 controls(v, MSR_VMX_TRUE_EXIT,
 			  EXITC_SAVE_DEBUG | EXITC_HOST_64 | EXITC_ACK_INTR | EXITC_SAVE_PAT |
-			  EXITC_LOAD_PAT | EXITC_SAVE_EFER | EXITC_LOAD_EFER, 0));
+			  EXITC_LOAD_PAT | EXITC_SAVE_EFER | EXITC_LOAD_EFER |
+			  EXITC_SAVE_PERF_GLOBAL | EXITC_LOAD_PERF_GLOBAL, 0));
 	x->entry_ctls = controls(v, MSR_VMX_TRUE_ENTRY,
-				 ENTRY_LOAD_DEBUG | ENTRY_LOAD_PAT | ENTRY_LOAD_EFER, 0);
+				 ENTRY_LOAD_DEBUG | ENTRY_LOAD_PAT | ENTRY_LOAD_EFER |
+				 ENTRY_LOAD_PERF_GLOBAL, 0);
 	vmcs_set(v, VMCS_ENTRY_CTLS, x->entry_ctls);
 
 	vmcs_set(v, VMCS_VPID, x->vpid);
@@ -150,6 +152,7 @@ static void fill_host_state(struct hv_vcpu *v)
 	vmcs_set(v, VMCS_HOST_CR4, HOST_CR4);
 	vmcs_set(v, VMCS_HOST_EFER, HOST_EFER);
 	vmcs_set(v, VMCS_HOST_PAT, capability(v, MSR_PAT));
+	vmcs_set(v, VMCS_HOST_PERF_GLOBAL_CTRL, 0);
 	vmcs_set(v, VMCS_HOST_CS_SEL, HOST_CS);
 	vmcs_set(v, VMCS_HOST_SS_SEL, HOST_DATA);
 	vmcs_set(v, VMCS_HOST_DS_SEL, HOST_DATA);
