@@ -187,17 +187,24 @@ int hv_user_nmi(struct hv_vcpu *v)
 	return 0;
 }
 
+/*
+ * What the guest's page tables say, by its present CR0.WP and the like: may user mode read, and
+ * may whoever can read write? SMAP hides pages of users from the kernel, not from a debugger.
+ */
 int hv_translate(struct hv_vcpu *v, struct kvm_translation *t)
 {
+	enum { WRITE = 1, USER = 2 };
 	struct x86_cpu *cpu = hv_emul_load(v, false);
+	unsigned who;
 	u64 pa = 0;
 
 	if (!cpu)
 		return -ENOMEM;
-	t->valid = !x86_emul_translate(cpu, t->linear_address, 0, &pa);
+	t->usermode = !x86_emul_translate(cpu, t->linear_address, USER, &pa);
+	who = t->usermode && x86_emul_translate(cpu, t->linear_address, 0, &pa) ? USER : 0;
+	t->valid = !x86_emul_translate(cpu, t->linear_address, who, &pa);
 	t->physical_address = t->valid ? pa : ~0ull;
-	t->writeable = 1;
-	t->usermode = 0;
+	t->writeable = t->valid && !x86_emul_translate(cpu, t->linear_address, who | WRITE, &pa);
 	return 0;
 }
 

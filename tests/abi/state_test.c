@@ -321,20 +321,44 @@ static void guest_debug_refused(void **state)
 	vm_free(&vm);
 }
 
+#define CR4_SMAP (1ull << 21)
+#define CR0_WP (1ull << 16)
+
 static void translate(void **state)
 {
-	struct kvm_translation t = { .linear_address = 0x12345 };
+	static const struct {
+		u64 lin, entry;		/* bits of the 1 GiB page */
+		u64 cr0_off, cr4_on;
+		bool valid, writeable, usermode;
+	} rows[] = {
+		{ 0x12345, 0x87, 0, 0, true, true, true }, { 0x12345, 0x83, 0, 0, true, true, false },
+		{ 0x12345, 0x85, 0, 0, true, false, true }, { 0x12345, 0x81, 0, 0, true, false, false },
+		{ 0x12345, 0x81, CR0_WP, 0, true, true, false }, { 0x12345, 0x86, 0, 0, false, false, false },
+		{ 0x12345, 0x87, 0, CR4_SMAP, true, true, true }, { 0x12345, 0x85, 0, CR4_SMAP, true, false, true },
+		{ 0x12345, 0x83, 0, CR4_SMAP, true, true, false },
+		{ 1ull << 40, 0x87, 0, 0, false, false, false },
+	};
 	struct vm vm;
 
-	vm_new(&vm, 0);
-	vm_long(&vm, "\xf4", 1);
-	vcpu_do(&vm, KVM_TRANSLATE, &t);
-	assert_int_equal(t.valid, 1);
-	assert_int_equal(t.physical_address, 0x12345);
-	t.linear_address = 1ull << 40;
-	vcpu_do(&vm, KVM_TRANSLATE, &t);
-	assert_int_equal(t.valid, 0);
-	vm_free(&vm);
+	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct kvm_translation t = { .linear_address = rows[i].lin };
+		struct kvm_sregs s;
+
+		vm_new(&vm, 0);
+		vm_cpuid(&vm);
+		vm_long(&vm, "\xf4", 1);
+		memcpy(vm.ram + 0x101000, &rows[i].entry, 8);
+		vcpu_do(&vm, KVM_GET_SREGS, &s);
+		s.cr0 &= ~rows[i].cr0_off;
+		s.cr4 |= rows[i].cr4_on;
+		vcpu_do(&vm, KVM_SET_SREGS, &s);
+		vcpu_do(&vm, KVM_TRANSLATE, &t);
+		assert_int_equal(t.valid, rows[i].valid);
+		assert_int_equal(t.physical_address, rows[i].valid ? rows[i].lin : ~0ull);
+		assert_int_equal(t.writeable, rows[i].writeable);
+		assert_int_equal(t.usermode, rows[i].usermode);
+		vm_free(&vm);
+	}
 }
 
 static void sync_regs(void **state)
