@@ -292,6 +292,7 @@ void x86_pmu_limit(struct x86_cpu *cpu)
 	u64 limit = cpu->run_limit, tick = 0, now;
 
 	cpu->insn_limit = limit;
+	cpu->slow &= ~(u32)X86_SLOW_PMU;
 	if (likely(!p->on && !p->by_insns && !p->slow_until))
 		return;
 	for (u32 on = p->on; on; on &= on - 1) {
@@ -303,11 +304,13 @@ void x86_pmu_limit(struct x86_cpu *cpu)
 		else if (counts_cycles(p->source[i]) && !p->halted)
 			tick = tick ? min(tick, p->tsc + left) : p->tsc + left;
 	}
-	now = __rdtsc();
-	if (p->by_insns)
-		p->slow_until = now + (u64)x86_tsc_khz() * STAY_MS;
-	else if (p->slow_until <= now)
-		p->slow_until = 0;
+	if (p->by_insns || p->slow_until) {
+		now = __rdtsc();
+		if (p->by_insns)
+			p->slow_until = now + (u64)x86_tsc_khz() * STAY_MS;
+		else if (p->slow_until <= now)
+			p->slow_until = 0;
+	}
 	if (p->slow_until) {
 		/* Any limit makes the run loop count. */
 		limit = min(limit, cpu->insn_count + COUNT_MASK);
@@ -322,7 +325,6 @@ void x86_pmu_boundary(struct x86_cpu *cpu)
 {
 	atomic_fetch_and(&cpu->events, ~(u32)X86_EV_PMU);
 	account(cpu, false);
-	cpu->slow &= ~(u32)X86_SLOW_PMU;
 	x86_pmu_limit(cpu);
 }
 
@@ -467,7 +469,13 @@ void x86_pmu_set_global_ctrl(struct x86_cpu *cpu, u64 v)
 		return;
 	account(cpu, true);
 	cpu->pmu.global_ctrl = v;
-	update(cpu);
+	if (v) {
+		update(cpu);
+		return;
+	}
+	/* Every VM exit of a guest that counts. */
+	cpu->pmu.on = 0;
+	cpu->pmu.by_insns = cpu->pmu.by_level = false;
 }
 
 /* ---- LVTPC ---- */
