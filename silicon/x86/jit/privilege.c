@@ -133,6 +133,13 @@ static void test_field(struct x86_jit_tr *t, struct jit_mem field, u64 bits)
 	jit_32(&t->a, (u32)bits);
 }
 
+/* Performance counters that count at some levels only make an account at every change. */
+static void only_if_no_counter_cares(struct x86_jit_tr *t)
+{
+	test_field(t, JIT_FIELD(pmu.by_level), 1);
+	jit_slow_jcc(t, JIT_NE);
+}
+
 /* With a mask that clears AC and all arithmetic flags: what then holds needs no computing. */
 static bool syscall(struct x86_jit_tr *t)
 {
@@ -151,6 +158,7 @@ static bool syscall(struct x86_jit_tr *t)
 	jit_alu_rm(a, JIT_OR, JIT_RAX, JIT_FIELD(rflags), 4);
 	test_field(t, JIT_FIELD(efer), EFER_SCE);
 	jit_slow_jcc(t, JIT_E);
+	only_if_no_counter_cares(t);
 	jit_load(a, JIT_RCX, JIT_FIELD(fmask), 4);
 	jit_op_rr(a, 0xf7, 2, JIT_RCX, 4);			/* not ecx */
 	jit_test_ri(a, JIT_RCX, (u32)(RFLAGS_ARITH | RFLAGS_AC));
@@ -186,6 +194,7 @@ static bool sysret(struct x86_jit_tr *t)
 	jit_flags_lost(t);
 	test_field(t, JIT_FIELD(efer), EFER_SCE);
 	jit_slow_jcc(t, JIT_E);
+	only_if_no_counter_cares(t);
 	jit_mov_rr(a, JIT_RAX, jit_use(t, X86_RCX, JIT_RAX));
 	jit_op_rr(a, 0xc1, 5, JIT_RAX, 8);			/* shr rax, 47 */
 	jit_8(a, 47);
