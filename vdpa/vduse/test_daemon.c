@@ -351,32 +351,33 @@ static void interrupt(struct test_daemon *t, u32 n)
 /* @frame with its header back to the driver, over as many buffers as it takes. */
 static void receive(struct test_daemon *t, u32 n, u8 *frame, u32 len)
 {
+	struct { u32 head, len; } part[NET_FRAME / 4096 + 2];
 	u16 offset = offsetof(struct virtio_net_hdr_v1, num_buffers), buffers = 0;
 	int lie_buffers = atomic_load(&t->lie_buffers), lie_frame = atomic_load(&t->lie_frame);
 	struct td_queue *q = &t->q[n];
 	u8 *header = NULL;
 	u32 at = 0;
 
-	while (at < len) {
+	while (at < len && buffers < ARRAY_SIZE(part)) {
 		struct vring_desc chain[128];
 		unsigned nr;
 		int head = fetch(t, q, chain, &nr);
-		u32 part = head < 0 ? 0 : min(chain[0].len, len - at);
 		u8 *p = head < 0 ? NULL : translate(t, chain[0].addr, chain[0].len);
 
 		if (!p)
-			return;	/* half a frame, if it had begun: as of a daemon that is stopped */
-		memcpy(p, frame + at, part);
+			return;	/* buffers that were taken and never come back: as of a daemon that is stopped */
+		part[buffers].head = (u32)head;
+		part[buffers].len = min(chain[0].len, len - at);
+		memcpy(p, frame + at, part[buffers].len);
 		header = header ? header : p;
-		at += part;
-		buffers++;
+		at += part[buffers++].len;
 		if (!atomic_load(&t->mergeable))
-			at = len;
-		if (at == len)
-			st16(header + offset, lie_buffers < 0 ? buffers : (u16)lie_buffers);
-		/* The index is behind all of them; the driver may see single ones all the same. */
-		finish(t, q, (u32)head, lie_frame < 0 ? part : (u32)lie_frame);
+			break;
 	}
+	/* The driver may look at the first as soon as that is finished. */
+	st16(header + offset, lie_buffers < 0 ? buffers : (u16)lie_buffers);
+	for (u16 i = 0; i < buffers; i++)
+		finish(t, q, part[i].head, lie_frame < 0 ? part[i].len : (u32)lie_frame);
 	interrupt(t, n);
 }
 
