@@ -24,11 +24,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "tests/vdpa/own_memory.h"
 #include "vdpa/blk.h"
-#include "vdpa/iotlb.h"
-#include "vdpa/vduse/domain.h"
+#include "vdpa/mem.h"
 #include "vdpa/virtio/dma.h"
-#include "vdpa/virtio/session.h"
 #include "vdpa/virtio/vdring.h"
 
 #define NODE "/dev/vhost-vdpa-0"
@@ -51,8 +50,7 @@ struct probe {
 struct vhost {
 	struct vdpa_session s;
 	int fd;
-	struct vdpa_domain dom;
-	struct vdpa_iotlb *table;	/* of the domain's allocator */
+	struct own_memory own;
 	u8 *mem;			/* the domain, mapped here */
 	struct probe p;
 };
@@ -91,7 +89,7 @@ static int op_open(struct vhost *v, struct vdpa_virtio_rep *r)
 	if (!ret)
 		ret = call(v->fd, VHOST_VDPA_GET_VQS_COUNT, &queues);
 	if (!ret)
-		ret = message(v->fd, VHOST_IOTLB_UPDATE, 0, v->dom.iova_size, v->mem);
+		ret = message(v->fd, VHOST_IOTLB_UPDATE, 0, v->own.dom.iova_size, v->mem);
 	if (ret)
 		return ret;
 	r->v[0] = id;
@@ -100,7 +98,7 @@ static int op_open(struct vhost *v, struct vdpa_virtio_rep *r)
 	r->v[3] = 1;
 	r->v[4] = 4096;
 	r->v[5] = size;
-	r->fds[0] = fcntl(v->dom.fd, F_DUPFD_CLOEXEC, 0);
+	r->fds[0] = fcntl(v->own.dom.fd, F_DUPFD_CLOEXEC, 0);
 	return 0;
 }
 
@@ -141,7 +139,7 @@ static int probe_start(struct vhost *v)
 
 	p->kick = kick.fd;
 	p->call = irq.fd;
-	p->dma = vdma_new(&v->s, v->dom.fd);
+	p->dma = vdma_new(&v->s, v->own.dom.fd);
 	p->ring = p->dma ? vdring_new(p->dma, &c) : NULL;
 	p->area = p->ring ? vdma_alloc(p->dma, sizeof(*p->area), &p->area_iova) : NULL;
 	if (!p->area)
@@ -217,10 +215,6 @@ static int vhost_call(struct vdpa_session *session, const struct vdpa_virtio_req
 		return op_config(v, q, r);
 	case VDPA_VIRTIO_CONFIG_FD:
 		return call(v->fd, VHOST_VDPA_SET_CONFIG_CALL, &fd);
-	case VDPA_VIRTIO_GENERATION:
-	case VDPA_VIRTIO_DMA_BOUNCE:
-	case VDPA_VIRTIO_VQ_GET_READY:
-		return 0;
 	case VDPA_VIRTIO_VQ_SETUP:
 		return op_vq_setup(v, q);
 	case VDPA_VIRTIO_VQ_CALL_FD:
@@ -229,16 +223,8 @@ static int vhost_call(struct vdpa_session *session, const struct vdpa_virtio_req
 		return call(v->fd, VHOST_SET_VRING_KICK, &file);
 	case VDPA_VIRTIO_VQ_READY:
 		return call(v->fd, VHOST_VDPA_SET_VRING_ENABLE, &state);
-	case VDPA_VIRTIO_DMA_INFO:
-		r->v[0] = v->dom.bounce_size;
-		r->v[1] = v->dom.iova_size;
-		return 0;
-	case VDPA_VIRTIO_DMA_ALLOC:
-		return vdpa_domain_alloc(&v->dom, v->table, q->v[0], &r->v[0]);
-	case VDPA_VIRTIO_DMA_FREE:
-		return vdpa_domain_free(&v->dom, v->table, q->v[0], q->v[1]);
 	default:
-		return -EOPNOTSUPP;
+		return own_memory_call(&v->own, q, r);
 	}
 }
 
@@ -383,10 +369,9 @@ int main(int argc, char **argv)
 	struct vblk *b;
 
 	v.p.on = argc > 2 && !strcmp(argv[2], "load");
-	v.table = vdpa_iotlb_new(0);
-	if (vdpa_mem_init() || vdpa_domain_init(&v.dom, VDPA_BOUNCE_SIZE, VDPA_IOVA_SIZE))
+	if (vdpa_mem_init() || own_memory_init(&v.own))
 		return 1;
-	v.mem = mmap(NULL, v.dom.iova_size, PROT_READ | PROT_WRITE, MAP_SHARED, v.dom.fd, 0);
+	v.mem = mmap(NULL, v.own.dom.iova_size, PROT_READ | PROT_WRITE, MAP_SHARED, v.own.dom.fd, 0);
 	for (unsigned i = 0; i < 2; i++) {
 		file = memfd_create("spare", MFD_CLOEXEC);
 		if (ftruncate(file, SPARE_SIZE) < 0)

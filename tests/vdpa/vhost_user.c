@@ -15,9 +15,7 @@
 #include <unistd.h>
 
 #include "base/bits.h"
-#include "vdpa/iotlb.h"
-#include "vdpa/vduse/domain.h"
-#include "vdpa/virtio/session.h"
+#include "tests/vdpa/own_memory.h"
 
 enum {
 	GET_FEATURES = 1, SET_FEATURES = 2, SET_OWNER = 3, SET_MEM_TABLE = 5, SET_VRING_NUM = 8, SET_VRING_ADDR = 9,
@@ -45,8 +43,7 @@ struct msg {
 struct vu {
 	struct vdpa_session s;
 	int sock;
-	struct vdpa_domain dom;
-	struct vdpa_iotlb *table;
+	struct own_memory mem;
 	u8 status;
 	u16 queues, depth;
 };
@@ -98,18 +95,18 @@ static int op_open(struct vu *v, struct vdpa_virtio_rep *r)
 	m.mem.n = 1;
 	m.mem.pad = 0;
 	m.mem.gpa = 0;
-	m.mem.size = v->dom.iova_size;
+	m.mem.size = v->mem.dom.iova_size;
 	m.mem.user = USER_BASE;
 	m.mem.off = 0;
 	if (!ret)
-		ret = send_msg(v, &m, SET_MEM_TABLE, sizeof(m.mem), v->dom.fd);
+		ret = send_msg(v, &m, SET_MEM_TABLE, sizeof(m.mem), v->mem.dom.fd);
 	r->v[0] = VIRTIO_ID_BLOCK;
 	r->v[1] = v->queues;
 	r->v[2] = v->depth;
 	r->v[3] = 1;
 	r->v[4] = 4096;
 	r->v[5] = 60;
-	r->fds[0] = dup(v->dom.fd);
+	r->fds[0] = dup(v->mem.dom.fd);
 	return ret;
 }
 
@@ -163,10 +160,7 @@ static int vu_call(struct vdpa_session *s, const struct vdpa_virtio_req *q, int 
 		ret = ask(v, &m, GET_CONFIG, 12 + (u32)q->v[1]);
 		memcpy(r->data, m.config.data, q->v[1]);
 		return ret;
-	case VDPA_VIRTIO_GENERATION:
 	case VDPA_VIRTIO_CONFIG_FD:
-	case VDPA_VIRTIO_DMA_BOUNCE:
-	case VDPA_VIRTIO_VQ_GET_READY:
 		return 0;
 	case VDPA_VIRTIO_VQ_SETUP:
 		return op_vq_setup(v, q);
@@ -180,16 +174,8 @@ static int vu_call(struct vdpa_session *s, const struct vdpa_virtio_req *q, int 
 		m.state.index = q->vq;
 		m.state.num = (u32)q->v[0];
 		return send_msg(v, &m, SET_VRING_ENABLE, 8, -1);
-	case VDPA_VIRTIO_DMA_INFO:
-		r->v[0] = v->dom.bounce_size;
-		r->v[1] = v->dom.iova_size;
-		return 0;
-	case VDPA_VIRTIO_DMA_ALLOC:
-		return vdpa_domain_alloc(&v->dom, v->table, q->v[0], &r->v[0]);
-	case VDPA_VIRTIO_DMA_FREE:
-		return vdpa_domain_free(&v->dom, v->table, q->v[0], q->v[1]);
 	default:
-		return -EOPNOTSUPP;
+		return own_memory_call(&v->mem, q, r);
 	}
 }
 
@@ -198,8 +184,7 @@ static void vu_close(struct vdpa_session *s)
 	struct vu *v = container_of(s, struct vu, s);
 
 	close(v->sock);
-	vdpa_domain_exit(&v->dom);
-	vdpa_iotlb_free(v->table);
+	own_memory_exit(&v->mem);
 	free(v);
 }
 
@@ -211,10 +196,9 @@ struct vdpa_session *vhost_user_session(const char *path, u16 queues, u16 depth)
 	v->s = (struct vdpa_session){.call = vu_call, .close = vu_close};
 	v->queues = queues;
 	v->depth = depth;
-	v->table = vdpa_iotlb_new(0);
 	v->sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	strncpy(a.sun_path, path, sizeof(a.sun_path) - 1);
-	if (vdpa_domain_init(&v->dom, VDPA_BOUNCE_SIZE, VDPA_IOVA_SIZE) ||
+	if (own_memory_init(&v->mem) ||
 	    connect(v->sock, (struct sockaddr *)&a, sizeof(a)) < 0)
 		return NULL;	/* of a benchmark that ends then */
 	return &v->s;
