@@ -204,6 +204,9 @@ void x86_codepage_serve(struct x86_cpu *cpu)
 	atomic_fetch_and(&cpu->events, ~(u32)X86_EV_CODE_PAGE);
 	epoch = atomic_load(&handshakes);
 	x86_tlb_drop_writes(cpu);
+	/* Inside an instruction: the rest of its translation may rely on write tags. */
+	if (cpu->op)
+		cpu->slow |= X86_SLOW_CODE;
 	atomic_store(&cpu->code_epoch, epoch);
 }
 

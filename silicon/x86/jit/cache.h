@@ -46,6 +46,7 @@ struct x86_jit_trans {
 	u32 self, size;		/* of the exit to its own address, of the end */
 	u32 loop, loop_out;	/* of the copy for the block's loop, 0 = none, and of the way out of there */
 	u16 nr_access;
+	u8 crossed;		/* so often */
 	bool dead;
 	u8 sti;			/* index of the instruction behind an STI; 0 = none */
 	u8 dry;			/* lockstep.c: may it be run dry? */
@@ -58,6 +59,8 @@ struct x86_jit_trans {
 struct jit_tables {
 	u64 tag[X86_NR_MMU_IDX][JIT_HASH_SIZE];		/* ~RIP */
 	u64 code[X86_NR_MMU_IDX][JIT_HASH_SIZE];	/* checked entry */
+	u64 span[JIT_SPANS];				/* slots: span.c */
+	struct x86_jit_trans *crossed;			/* left because of a span across a page end; or NULL */
 	_Alignas(64) u8 x87[576];			/* XSAVE area: x87.c */
 };
 #define JIT_TABLES_AT ((sizeof(struct x86_cpu) + PAGE_SIZE - 1) & PAGE_MASK)
@@ -150,6 +153,10 @@ int jit_lockstep_new(struct x86_jit *j);
 void jit_lockstep_free(struct x86_jit *j, bool statistics);
 /* Execute @t, and what it leads to, until it leaves. entry.c */
 void jit_enter(struct x86_cpu *cpu, struct x86_jit_trans *t);
+/* jit_tables.crossed is set: enough of it, and the block is translated without spans from then on. span.c */
+void jit_span_crossed(struct x86_cpu *cpu);
+#define JIT_CROSSED 8
+#define JIT_RUNS_NO_SPANS 0xffff	/* x86_block.runs of such a block */
 /*
  * C side of the call stub: execute instruction @nr of @t by its handler. Returns what to do
  * then, or the address of the code to go on with. entry.c

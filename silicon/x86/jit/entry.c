@@ -54,6 +54,8 @@ void jit_enter(struct x86_cpu *cpu, struct x86_jit_trans *t)
 	from_jit_flags(cpu);
 	if (cpu->jit_link)
 		cpu->rip = cpu->jit_link->rip;
+	if (unlikely(jit_tables(cpu)->crossed))
+		jit_span_crossed(cpu);
 	/* Counting may have begun in the last instruction of a chain, which is no branch. */
 	if (!j->chain || cpu->slow & X86_SLOW_PMU)
 		cpu->insn_count += cpu->jit_left;

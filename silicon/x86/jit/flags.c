@@ -199,6 +199,7 @@ void jit_writes(struct x86_jit_tr *t, unsigned r)
 {
 	struct jit_flags *f = &t->flags;
 
+	jit_span_writes(t, r);
 	if (f->where == JIT_FL_SAVED || !depends(f, r))
 		return;
 	jit_flags_read(t);
@@ -209,10 +210,13 @@ void jit_moves(struct x86_jit_tr *t, unsigned r, s32 by)
 {
 	struct jit_flags *f = &t->flags;
 
+	jit_span_moves(t, r, by);
 	if (f->where == JIT_FL_SAVED || !depends(f, r))
 		return;
-	if (f->a == r && f->b != r)
+	if (f->a == r && f->b != r) {
 		f->moved += by;
-	else
-		jit_writes(t, r);
+		return;
+	}
+	jit_flags_read(t);
+	f->again = JIT_AGAIN_NONE;
 }

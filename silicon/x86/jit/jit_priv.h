@@ -60,17 +60,29 @@ struct jit_flags {
 	s32 moved;		/* what has been added to @a since */
 };
 
+/* Operands at [base + (index << scale) + lo...hi - 1] that one look in the TLB speaks for: span.c. */
+struct jit_span {
+	bool valid, write;
+	u8 base, index, scale;
+	u8 aligned;		/* operands at this displacement are aligned to so many bytes; 0: nothing is known */
+	s32 aligned_at;
+	s32 lo, hi;
+};
+#define JIT_SPANS 4
+
 #define JIT_MAX_COLD 160
 
 /* Code behind the block. */
 struct jit_cold {
 	enum jit_cold_kind { JIT_COLD_SLOW, JIT_COLD_EXIT, JIT_COLD_VEC, JIT_COLD_POLL } kind;
-	u8 *from;		/* rel32 of the jump that leads here */
+	u8 *from;		/* rel32 of the jump that leads here; NULL: host faults do */
 	u8 *back;		/* SLOW: the next instruction; NULL: there is none in this block */
 	struct jit_flags before, after;
 	u8 vec, vec_after;	/* VEC: what to load; t->vec behind the instruction */
 	u16 nr;			/* index of the instruction */
 	u8 idx;			/* EXIT: TLB index there */
+	u8 lead;		/* 1 + slot of the span that the instruction is the first of, 0 = none */
+	struct jit_span span;
 	u64 rip;		/* EXIT: where to */
 	bool landing;		/* EXIT: behind a return */
 };
@@ -108,6 +120,10 @@ struct x86_jit_tr {
 	u8 vec;			/* JIT_VEC_*: vector state known to be in host registers */
 	struct jit_mem at;	/* where the memory operand is: what jit_operand() and jit_mem*() leave */
 	struct jit_loop loop;
+	bool spans;		/* may there be any? */
+	struct jit_span span[JIT_SPANS];
+	unsigned next_span;
+	u8 lead;		/* as in struct jit_cold, of the present instruction */
 	bool ended;		/* an emitter has emitted all ways out of the block */
 	unsigned sti;		/* index of the instruction behind an STI; 0 = none */
 	struct jit_cold cold[JIT_MAX_COLD];
@@ -187,6 +203,21 @@ void jit_mem(struct x86_jit_tr *t, unsigned size, bool write);
 void jit_mem_ea(struct x86_jit_tr *t, unsigned size, bool write);
 /* RCX := effective address of the memory operand, without segment base. No flag changes. */
 void jit_ea(struct x86_jit_tr *t);
+
+/* Fill slot @n of @s again; returns the place of the rel32 to where that is not possible. RAX, RCX, flags: clobbered. */
+u8 *jit_span_fill(struct x86_jit_tr *t, const struct jit_span *s, unsigned n);
+
+/* ---- Spans: span.c ---- */
+
+/* The slot of the span that covers the operand of t->op, or -1. */
+int jit_span_of(const struct x86_jit_tr *t, bool aligned);
+/* The slot of a new span for it and operands of later instructions, or -1: there are none. */
+int jit_span_plan(struct x86_jit_tr *t, bool aligned);
+struct jit_mem jit_span_slot(unsigned n);
+/* Guest register @r changes; by @by; nothing is known any more. */
+void jit_span_writes(struct x86_jit_tr *t, unsigned r);
+void jit_span_moves(struct x86_jit_tr *t, unsigned r, s32 by);
+void jit_span_clear(struct x86_jit_tr *t);
 
 /* A jump to the interpreter's handler for the whole instruction; nothing of the guest has changed yet. */
 void jit_slow_jcc(struct x86_jit_tr *t, unsigned cc);

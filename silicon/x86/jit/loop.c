@@ -85,6 +85,7 @@ bool jit_loop_begin(struct x86_jit_tr *t)
 	}
 	l->flags = t->flags;
 	t->vec = l->vec;
+	jit_span_clear(t);
 	t->ended = false;
 	return true;
 }

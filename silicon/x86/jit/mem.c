@@ -81,9 +81,9 @@ static void begin_access(struct x86_jit_tr *t)
 
 /*
  * RAX := index. @from: host register with the linear address, RCX or one that stays as it
- * is. RCX becomes the offset.
+ * is. RCX := the offset, if the entry is the right one.
  */
-static void check(struct x86_jit_tr *t, unsigned from, unsigned size, bool write, bool aligned)
+static void look_up(struct x86_jit_tr *t, unsigned from, bool write)
 {
 	struct jit_asm *a = &t->a;
 
@@ -93,6 +93,12 @@ static void check(struct x86_jit_tr *t, unsigned from, unsigned size, bool write
 		jit_mov_rr(a, JIT_RCX, from);
 	jit_alu_rm(a, JIT_SUB, JIT_RCX, tlb_field(t, tag_array(write)), 8);
 	jit_alu_rm(a, JIT_ADD, JIT_RCX, JIT_FIELD(tlb_ctx_page), 8);
+}
+
+/* The same, and a slow path for all that is no hit. */
+static void check(struct x86_jit_tr *t, unsigned from, unsigned size, bool write, bool aligned)
+{
+	look_up(t, from, write);
 	check_offset(t, size, aligned);
 	begin_access(t);
 }
@@ -106,31 +112,42 @@ static void from_offset(struct x86_jit_tr *t, bool write)
 	t->at = jit_at(JIT_RCX, 0);
 }
 
-/* t->at := host address of @m. RAX has the index; only RCX changes. */
-static void locate(struct x86_jit_tr *t, const struct address *m, bool write)
+/* t->at := host address of @m, RCX having the addend. RAX is clobbered, no flag changes. */
+static void combine(struct x86_jit_tr *t, const struct address *m)
 {
-	bool index = m->index != X86_REG_ZERO, base = m->base != X86_REG_ZERO;
-	int b = base && m->base < X86_NR_GPRS ? jit_home(m->base) : -1;
+	int b = m->base == X86_REG_ZERO ? -1 : jit_home(m->base), x = m->index == X86_REG_ZERO ? -1 : jit_home(m->index);
 	struct jit_asm *a = &t->a;
 
-	if (m->narrow || m->base == X86_REG_NEXT_RIP || (index && jit_home(m->index) < 0)) {
-		from_offset(t, write);
-		return;
+	if (m->index != X86_REG_ZERO && x < 0) {
+		jit_load(a, JIT_RAX, jit_gpr(m->index), 8);
+		jit_lea(a, JIT_RCX, jit_at_index(JIT_RCX, JIT_RAX, m->scale, 0), 8);
 	}
-	jit_load(a, JIT_RCX, tlb_field(t, offsetof(struct x86_tlb, addend)), 8);
-	if (has_base(m->seg))
-		jit_alu_rm(a, JIT_ADD, JIT_RCX, seg_base(m->seg), 8);
-	if (base && b < 0)
-		jit_alu_rm(a, JIT_ADD, JIT_RCX, jit_gpr(m->base), 8);
-	if (index) {
+	if (m->base != X86_REG_ZERO && b < 0) {
+		jit_load(a, JIT_RAX, jit_gpr(m->base), 8);
+		jit_lea(a, JIT_RCX, jit_at_index(JIT_RCX, JIT_RAX, 0, 0), 8);
+	}
+	if (x >= 0) {
 		if (b >= 0)
 			jit_lea(a, JIT_RCX, jit_at_index(JIT_RCX, (unsigned)b, 0, 0), 8);
-		t->at = jit_at_index(JIT_RCX, (unsigned)jit_home(m->index), m->scale, m->disp);
+		t->at = jit_at_index(JIT_RCX, (unsigned)x, m->scale, m->disp);
 	} else if (b >= 0) {
 		t->at = jit_at_index((unsigned)b, JIT_RCX, 0, m->disp);
 	} else {
 		t->at = jit_at(JIT_RCX, m->disp);
 	}
+}
+
+/* t->at := host address of @m. RAX has the index. */
+static void locate(struct x86_jit_tr *t, const struct address *m, bool write)
+{
+	if (m->narrow || m->base == X86_REG_NEXT_RIP) {
+		from_offset(t, write);
+		return;
+	}
+	jit_load(&t->a, JIT_RCX, tlb_field(t, offsetof(struct x86_tlb, addend)), 8);
+	if (has_base(m->seg))
+		jit_alu_rm(&t->a, JIT_ADD, JIT_RCX, seg_base(m->seg), 8);
+	combine(t, m);
 }
 
 /*
@@ -165,26 +182,26 @@ static void load_part(struct x86_jit_tr *t, unsigned r)
 		jit_load(&t->a, JIT_RCX, jit_gpr(r), 8);
 }
 
-void jit_ea(struct x86_jit_tr *t)
+/* RCX := base + (index << scale) + @disp. No flag changes. */
+static void ea(struct x86_jit_tr *t, unsigned base, unsigned index, unsigned scale, s32 disp, unsigned size)
 {
-	const struct x86_op *op = t->op;
-	unsigned size = op->asize == 8 ? 8 : 4, base = op->base, index = op->index, b, x;
 	struct jit_asm *a = &t->a;
+	unsigned b, x;
 
 	if (index == X86_REG_ZERO && (base == X86_REG_ZERO || base == X86_REG_NEXT_RIP)) {
-		u64 v = (base == X86_REG_ZERO ? 0 : t->next_rip) + (u64)(s64)op->disp;
+		u64 v = (base == X86_REG_ZERO ? 0 : t->next_rip) + (u64)(s64)disp;
 
 		jit_mov_imm(a, JIT_RCX, size == 8 ? v : (u32)v);
 		return;
 	}
 	if (index == X86_REG_ZERO) {
 		if (jit_home(base) >= 0) {
-			jit_lea(a, JIT_RCX, jit_at((unsigned)jit_home(base), op->disp), size);
+			jit_lea(a, JIT_RCX, jit_at((unsigned)jit_home(base), disp), size);
 			return;
 		}
 		load_part(t, base);
-		if (op->disp || size == 4)
-			jit_lea(a, JIT_RCX, jit_at(JIT_RCX, op->disp), size);
+		if (disp || size == 4)
+			jit_lea(a, JIT_RCX, jit_at(JIT_RCX, disp), size);
 		return;
 	}
 	/* Not both can be loaded into RCX: a second one in memory goes through RAX. */
@@ -194,7 +211,7 @@ void jit_ea(struct x86_jit_tr *t)
 	else
 		load_part(t, index);
 	if (base == X86_REG_ZERO) {
-		jit_lea(a, JIT_RCX, jit_at_index(JIT_NO_BASE, x, op->scale, op->disp), size);
+		jit_lea(a, JIT_RCX, jit_at_index(JIT_NO_BASE, x, scale, disp), size);
 		return;
 	}
 	b = JIT_RAX;
@@ -202,13 +219,81 @@ void jit_ea(struct x86_jit_tr *t)
 		b = (unsigned)jit_home(base);
 	else
 		jit_load(a, JIT_RAX, jit_gpr(base), 8);
-	jit_lea(a, JIT_RCX, jit_at_index(b, x, op->scale, op->disp), size);
+	jit_lea(a, JIT_RCX, jit_at_index(b, x, scale, disp), size);
+}
+
+void jit_ea(struct x86_jit_tr *t)
+{
+	const struct x86_op *op = t->op;
+
+	ea(t, op->base, op->index, op->scale, op->disp, op->asize == 8 ? 8 : 4);
+}
+
+/* ---- Spans ---- */
+
+/* RCX := addend of the entry for all of @s; a miss leads to a slow path. */
+static void span_check(struct x86_jit_tr *t, const struct jit_span *s, unsigned aligned)
+{
+	struct jit_asm *a = &t->a;
+
+	ea(t, s->base, s->index, s->scale, s->lo, 8);
+	check(t, JIT_RCX, (unsigned)(s->hi - s->lo), s->write, false);
+	if (aligned) {
+		jit_lea(a, JIT_RCX, jit_at(JIT_RCX, s->aligned_at - s->lo), 4);
+		jit_test_ri(a, JIT_RCX, aligned - 1);
+		jit_slow_jcc(t, JIT_NE);
+	}
+	jit_load(a, JIT_RCX, tlb_field(t, offsetof(struct x86_tlb, addend)), 8);
+}
+
+u8 *jit_span_fill(struct x86_jit_tr *t, const struct jit_span *s, unsigned n)
+{
+	struct jit_asm *a = &t->a;
+	u8 *no;
+
+	ea(t, s->base, s->index, s->scale, s->lo, 8);
+	look_up(t, JIT_RCX, s->write);
+	jit_alu_ri(a, JIT_CMP, JIT_RCX, (s32)PAGE_SIZE - (s->hi - s->lo), 8);
+	no = jit_jcc(a, JIT_A);
+	jit_load(a, JIT_RCX, tlb_field(t, offsetof(struct x86_tlb, addend)), 8);
+	jit_store(a, JIT_RCX, jit_span_slot(n), 8);
+	return no;
+}
+
+/* The operand is in a span: t->at. False: it is not. */
+static bool span_operand(struct x86_jit_tr *t, const struct address *m, bool aligned)
+{
+	int n = jit_span_of(t, aligned);
+
+	if (n >= 0) {
+		jit_cold(t, JIT_COLD_SLOW, NULL);
+		begin_access(t);
+		jit_load(&t->a, JIT_RCX, jit_span_slot((unsigned)n), 8);
+		combine(t, m);
+		return true;
+	}
+	n = jit_span_plan(t, aligned);
+	if (n < 0)
+		return false;
+	t->lead = (u8)(n + 1);
+	jit_flags_lost(t);
+	span_check(t, &t->span[n], aligned ? t->op->msize : 0);
+	jit_store(&t->a, JIT_RCX, jit_span_slot((unsigned)n), 8);
+	combine(t, m);
+	return true;
+}
+
+/* ---- Operands ---- */
+
+static struct address address_of(const struct x86_op *op)
+{
+	return (struct address){ op->seg, op->base, op->index, op->scale, op->asize != 8, op->disp };
 }
 
 static void operand(struct x86_jit_tr *t, unsigned size, bool write, bool aligned)
 {
 	const struct x86_op *op = t->op;
-	struct address m = { op->seg, op->base, op->index, op->scale, op->asize != 8, op->disp };
+	struct address m = address_of(op);
 
 	jit_flags_lost(t);
 	if (op->index == X86_REG_ZERO && op->base >= X86_NR_GPRS && op->asize == 8 && !has_base(op->seg)) {
@@ -237,7 +322,11 @@ static void in_rcx(struct x86_jit_tr *t)
 
 void jit_operand(struct x86_jit_tr *t, struct jit_insn *in, bool aligned)
 {
-	operand(t, t->op->msize, t->op->opnd & X86_OPND_WRITE, aligned);
+	const struct x86_op *op = t->op;
+	struct address m = address_of(op);
+
+	if (!span_operand(t, &m, aligned))
+		operand(t, op->msize, op->opnd & X86_OPND_WRITE, aligned);
 	jit_put_operand(t, in);
 }
 

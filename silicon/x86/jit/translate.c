@@ -146,6 +146,7 @@ void jit_call_handler(struct x86_jit_tr *t)
 	/* The handler may have written any register; it has dealt with the flags. */
 	t->flags = (struct jit_flags){ .where = JIT_FL_SAVED };
 	t->vec = 0;
+	jit_span_clear(t);
 	if (t->op->flags & X86_OP_END)
 		t->ended = true;
 }
@@ -159,6 +160,19 @@ static void leave_at(struct x86_jit_tr *t, u64 rip, unsigned nr)
 	jit_jmp_to(&t->a, t->cpu->jit->exit);
 }
 
+/* The handler has been called for the first operand of a span; flags are in cpu->jit_flags. */
+static void fill_span(struct x86_jit_tr *t, const struct jit_cold *c, const struct x86_jit_trans *tr)
+{
+	u8 *cross = jit_span_fill(t, &c->span, c->lead - 1u), *filled = jit_jmp(&t->a);
+
+	jit_bind(&t->a, cross);
+	jit_mov_imm(&t->a, JIT_RAX, (u64)tr);
+	jit_store(&t->a, JIT_RAX, jit_at(JIT_RBP, JIT_TABLE(crossed)), 8);
+	jit_asm_load_flags(&t->a);
+	leave_at(t, t->lin + tr->off[c->nr] + t->block->op[c->nr].len, c->nr + 1u);
+	jit_bind(&t->a, filled);
+}
+
 /* The handler executes the whole instruction, then back to the next one. */
 static void cold_slow(struct x86_jit_tr *t, const struct jit_cold *c, const struct x86_jit_trans *tr)
 {
@@ -169,6 +183,8 @@ static void cold_slow(struct x86_jit_tr *t, const struct jit_cold *c, const stru
 	call_stub(t, c->nr);
 	if (!c->back)
 		return;
+	if (c->lead)
+		fill_span(t, c, tr);
 	if (after.where == JIT_FL_LIVE || c->vec_after)
 		jit_asm_load_flags(&t->a);
 	if (!c->vec_after) {
@@ -223,7 +239,8 @@ static void emit_cold(struct x86_jit_tr *t, struct x86_jit_trans *tr)
 	for (unsigned i = 0; i < t->nr_cold && !t->a.full; i++) {
 		struct jit_cold *c = &t->cold[i];
 
-		jit_bind(&t->a, c->from);
+		if (c->from)
+			jit_bind(&t->a, c->from);
 		if (c->kind == JIT_COLD_EXIT) {
 			cold_exit(t, c, tr);
 			continue;
@@ -275,6 +292,7 @@ static void emit_op(struct x86_jit_tr *t)
 {
 	t->first_cold = t->nr_cold;
 	t->first_access = t->nr_access;
+	t->lead = 0;
 	t->parsed = jit_parse(t->bytes, t->op->len, 8, &t->in);
 	for (unsigned i = 0; ; i++) {
 		if (i == ARRAY_SIZE(emitters)) {
@@ -289,6 +307,11 @@ static void emit_op(struct x86_jit_tr *t)
 			continue;
 		t->cold[i].after = t->flags;
 		t->cold[i].vec_after = t->vec;
+		/* Unless the instruction changes its registers. */
+		if (t->lead && t->span[t->lead - 1].valid) {
+			t->cold[i].lead = t->lead;
+			t->cold[i].span = t->span[t->lead - 1];
+		}
 		t->cold[i].back = t->ended ? NULL : t->a.p;
 	}
 	for (unsigned i = t->first_access; i < t->nr_access; i++)
@@ -348,6 +371,9 @@ static struct x86_jit_trans *translate(struct x86_cpu *cpu, struct x86_block *b,
 	tr->lin = lin;
 	tr->code = t->start;
 	entries(t, tr);
+	t->spans = b->runs != JIT_RUNS_NO_SPANS;
+	t->next_span = 0;
+	jit_span_clear(t);
 	t->loop = (struct jit_loop){ .allowed = j->chain };
 	body(t, tr);
 	if (jit_loop_begin(t)) {

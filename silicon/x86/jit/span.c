@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Spans: memory operands of one block at several displacements from the same registers,
+ * such as a stack frame or a structure. The first one looks up the TLB for all of them,
+ * if they lie in one page, and keeps the entry's addend in a slot; the others only load
+ * it. Nothing is touched that the guest does not touch: an entry of the TLB speaks for
+ * each byte of its page.
+ *
+ * A slot is good as long as the entry would be, were it not replaced: until its registers
+ * change, a handler is called that may invalidate TLB entries (all that are called in
+ * the course of a block, not from a slow path), or the block ends. Write tags that another
+ * processor's decoding takes back inside a slow path end the translation there, see
+ * x86_codepage_serve().
+ *
+ * If the first operand misses, the handler makes its access and fills the TLB, and the look
+ * is taken again. A span across a page end leaves the block there for the interpreter;
+ * when that has happened some times the block is translated without spans.
+ */
+#include "silicon/x86/jit/cache.h"
+#include "silicon/x86/mmu/mem.h"
+
+/* Larger ones cross page ends too often. */
+#define SPAN_MAX 512
+#define DISP_MAX (1 << 28)		/* no sum of displacements overflows */
+
+struct jit_mem jit_span_slot(unsigned n)
+{
+	return jit_at(JIT_RBP, JIT_TABLE(span) + (s32)(n * 8));
+}
+
+void jit_span_clear(struct x86_jit_tr *t)
+{
+	for (unsigned i = 0; i < JIT_SPANS; i++)
+		t->span[i].valid = false;
+}
+
+static bool uses(const struct jit_span *s, unsigned r)
+{
+	return s->base == r || s->index == r;
+}
+
+void jit_span_writes(struct x86_jit_tr *t, unsigned r)
+{
+	for (unsigned i = 0; i < JIT_SPANS; i++)
+		if (uses(&t->span[i], r))
+			t->span[i].valid = false;
+}
+
+void jit_span_moves(struct x86_jit_tr *t, unsigned r, s32 by)
+{
+	for (unsigned i = 0; i < JIT_SPANS; i++) {
+		struct jit_span *s = &t->span[i];
+
+		if (!s->valid || !uses(s, r))
+			continue;
+		if (s->index == r) {
+			s->valid = false;
+			continue;
+		}
+		s->lo -= by;
+		s->hi -= by;
+		s->aligned_at -= by;
+	}
+}
+
+static bool same_registers(const struct x86_op *a, const struct x86_op *b)
+{
+	return a->base == b->base && a->index == b->index && a->scale == b->scale;
+}
+
+/* Operands that can be in a span: plain addresses with a base register. */
+static bool eligible(const struct x86_op *op)
+{
+	return op->flags & X86_OP_MEM && op->asize == 8 && op->base < X86_NR_GPRS && op->seg != X86_FS &&
+	       op->seg != X86_GS && op->msize && op->opnd & (X86_OPND_READ | X86_OPND_WRITE) &&
+	       op->disp > -DISP_MAX && op->disp < DISP_MAX;
+}
+
+static bool known_aligned(const struct jit_span *s, const struct x86_op *op)
+{
+	return op->msize <= s->aligned && !((op->disp - s->aligned_at) & (op->msize - 1));
+}
+
+int jit_span_of(const struct x86_jit_tr *t, bool aligned)
+{
+	const struct x86_op *op = t->op;
+
+	if (!eligible(op))
+		return -1;
+	for (unsigned i = 0; i < JIT_SPANS; i++) {
+		const struct jit_span *s = &t->span[i];
+
+		if (s->valid && s->base == op->base && s->index == op->index && s->scale == op->scale &&
+		    op->disp >= s->lo && op->disp + op->msize <= s->hi &&
+		    (s->write || !(op->opnd & X86_OPND_WRITE)) && (!aligned || known_aligned(s, op)))
+			return (int)i;
+	}
+	return -1;
+}
+
+/* Does @op name @r as an operand? It may then change it. */
+static bool names(const struct x86_op *op, unsigned r)
+{
+	return (op->opnd & X86_OPND_REG_GPR && op->reg == r) || (op->opnd & X86_OPND_RM_GPR && op->rm == r);
+}
+
+int jit_span_plan(struct x86_jit_tr *t, bool aligned)
+{
+	const struct x86_op *first = t->op, *op = first;
+	struct jit_span s = { .base = first->base, .index = first->index, .scale = first->scale, .lo = first->disp,
+			      .hi = first->disp + first->msize };
+	unsigned n = 0, slot = t->next_span;
+
+	if (!t->spans || !eligible(first))
+		return -1;
+	for (unsigned k = t->nr; ; ) {
+		if (names(op, s.base) || names(op, s.index) || ++k == t->block->nr_ops)
+			break;
+		op = &t->block->op[k];
+		if (eligible(op) && same_registers(op, first)) {
+			s32 lo = op->disp < s.lo ? op->disp : s.lo, end = op->disp + op->msize;
+			s32 hi = end > s.hi ? end : s.hi;
+
+			if (hi - lo > SPAN_MAX)
+				continue;
+			s.lo = lo;
+			s.hi = hi;
+			n++;
+		}
+	}
+	if (!n)
+		return -1;
+	s.valid = true;
+	s.write = first->opnd & X86_OPND_WRITE;
+	if (aligned) {
+		s.aligned = first->msize;
+		s.aligned_at = first->disp;
+	}
+	/* One that is there for reading only is replaced by the one for writing. */
+	for (unsigned i = 0; i < JIT_SPANS; i++)
+		if (t->span[i].valid && t->span[i].base == s.base && t->span[i].index == s.index &&
+		    t->span[i].scale == s.scale)
+			slot = i;
+	if (slot == t->next_span)
+		t->next_span = (t->next_span + 1) % JIT_SPANS;
+	t->span[slot] = s;
+	return (int)slot;
+}
+
+void jit_span_crossed(struct x86_cpu *cpu)
+{
+	struct x86_jit_trans *t = jit_tables(cpu)->crossed;
+
+	jit_tables(cpu)->crossed = NULL;
+	if (t->dead || ++t->crossed < JIT_CROSSED)
+		return;
+	t->block->runs = JIT_RUNS_NO_SPANS;
+	jit_drop(cpu, t);
+}
