@@ -385,16 +385,20 @@ static _Noreturn void report(const struct jit_lockstep *ls, const struct x86_jit
 	_exit(X86_LOCKSTEP_EXIT);
 }
 
-/* Did an event, or state that only handlers know, end the translation before its last instruction? */
+/*
+ * Did an event, or state that only handlers know, end the translation before its last
+ * instruction, or before the one that faults?
+ */
 static bool cut_short(const struct x86_cpu *cpu, const struct x86_jit_trans *t, int kind, u32 executed)
 {
 	const struct jit_lockstep *ls = cpu->jit->lockstep;
+	u32 end = ls->executed + (ls->want.kind == X86_UNWIND_FAULT);
 
 	if (kind)
 		return kind != X86_UNWIND_FAULT;
 	if (cpu->slow)
 		return true;
-	return executed < ls->executed && cpu->rip == t->lin + t->off[executed];
+	return executed < end && cpu->rip == t->lin + t->off[executed];
 }
 
 /* A page that a store of the same block may have made present: walks read memory, not the buffer. */
