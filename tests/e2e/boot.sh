@@ -83,7 +83,7 @@ test_panic() {
 }
 
 test_timeout() {
-	run 124 "timeout" boot -n none --timeout 1 --run true
+	run 124 "timeout" boot -n none --timeout 1 --run 'sleep 100'
 }
 
 test_run() {
