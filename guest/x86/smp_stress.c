@@ -167,7 +167,7 @@ int main(void)
 	set_handler(VEC_FLUSH, on_flush);
 	set_handler(VEC_PING, on_ping);
 	set_handler(VEC_TIMER, on_timer);
-	kit_patience *= 4;
+	kit_patience *= 20;
 	report("four processors", start_cpus(CPUS));
 	if (nr_online < CPUS)
 		return 0;
