@@ -248,7 +248,7 @@ static void timers(void **state)
 
 	for (unsigned i = 0; i < 40; i++) {
 		hv_timer_init(&p[i].t, probe_fn);
-		assert_int_equal(hv_timer_arm(&p[i].t, now + 30000000 + (i * 17 % 40) * 200000), 0);
+		assert_int_equal(hv_timer_arm(&p[i].t, now + 1000000000 + (i * 17 % 40) * 200000), 0);
 	}
 	hv_timer_disarm(&p[5].t);
 	hv_timer_stop(&p[6].t);
