@@ -282,6 +282,21 @@ static void disassemble(void)
 	}
 }
 
+/* The code at @code by both engines; a difference is shown and fails. How it ended. */
+static enum x86_run_result run_both(const char *what, unsigned n)
+{
+	memcpy(start.data + (T_CODE - T_MEM), code, code_len);
+	run(interp, &got[0]);
+	run(jit, &got[1]);
+	if (compare(false)) {
+		fprintf(stderr, "%s %u\n", what, n);
+		disassemble();
+		compare(true);
+		fail();
+	}
+	return got[0].result;
+}
+
 static unsigned campaign(enum kind kind, unsigned blocks)
 {
 	unsigned halted = 0;
@@ -294,16 +309,7 @@ static unsigned campaign(enum kind kind, unsigned blocks)
 			choose_insn(kind);
 		code[code_len++] = 0xf4;
 		choose_state();
-		memcpy(start.data + (T_CODE - T_MEM), code, code_len);
-		run(interp, &got[0]);
-		run(jit, &got[1]);
-		if (compare(false)) {
-			fprintf(stderr, "block %u\n", n);
-			disassemble();
-			compare(true);
-			fail();
-		}
-		halted += got[0].result == X86_RUN_HALT;
+		halted += run_both("block", n) == X86_RUN_HALT;
 	}
 	return halted;
 }
@@ -368,16 +374,7 @@ static void test_loops(void **state)
 		for (unsigned i = 0; i < X86_NR_GPRS; i++)
 			if (i != X86_R9 && i != X86_R15 && rnd(8) == 0)
 				start.s.gpr[i] = READ_ONLY - rnd(64);
-		memcpy(start.data + (T_CODE - T_MEM), code, code_len);
-		run(interp, &got[0]);
-		run(jit, &got[1]);
-		if (compare(false)) {
-			fprintf(stderr, "loop %u\n", n);
-			disassemble();
-			compare(true);
-			fail();
-		}
-		halted += got[0].result == X86_RUN_HALT;
+		halted += run_both("loop", n) == X86_RUN_HALT;
 	}
 	assert_true(halted > 500);
 }
@@ -448,16 +445,7 @@ static void test_spans(void **state)
 			}
 			start.s.gpr[X86_RSP] = T_STACK - 512 - 8 * rnd(16);
 			start.s.gpr[X86_R9] = start.s.gpr[X86_R15] = 1 + rnd(4);
-			memcpy(start.data + (T_CODE - T_MEM), code, code_len);
-			run(interp, &got[0]);
-			run(jit, &got[1]);
-			if (compare(false)) {
-				fprintf(stderr, "spans %u, state %u\n", n, k);
-				disassemble();
-				compare(true);
-				fail();
-			}
-			halted += got[0].result == X86_RUN_HALT;
+			halted += run_both("spans", n) == X86_RUN_HALT;
 		}
 	}
 	assert_true(halted > 400);
