@@ -535,46 +535,41 @@ static bool t_silent(void)
 	return true;
 }
 
+/* Device "d" becomes a node, which @argv drives to its end within @ms. */
+static bool drive_vhost(const char *const argv[], u64 ms)
+{
+	struct vdpa_device *d = vdpa_find("d");
+	int ret = vdpa_bind(d, VDPA_DRIVER_VHOST);
+
+	vdpa_put(d);
+	CHECK(!ret);
+	CHECK(argv[0]);
+	CHECK(reap(spawn(live.shim, argv), ms) == 0);
+	return true;
+}
+
 /* G.A 9, 10: another process drives the device through a vhost-vdpa node, while its mappings change. */
 static bool t_vhost(void)
 {
-	const char *argv[] = {NULL, "1000", NULL};
-	struct vdpa_device *d;
 	char node[NODE_MAX];
 	struct qsd q;
-	int ret;
 
 	CHECK(file_node(node));
 	if (!up(&q, node, true))
 		return false;
-	d = vdpa_find("d");
-	ret = vdpa_bind(d, VDPA_DRIVER_VHOST);
-	vdpa_put(d);
-	CHECK(!ret);
-	CHECK(vhost_blk);
-	argv[0] = vhost_blk;
-	CHECK(reap(spawn(live.shim, argv), 60000) == 0);
+	CHECK(drive_vhost((const char *[]){vhost_blk, "1000", NULL}, 60000));
 	return down(&q);
 }
 
 /* G.A 10: the same with mappings that change under requests, which a daemon of ours stands. */
 static bool t_remap(void)
 {
-	const char *argv[] = {NULL, "10000", "load", NULL};
 	static struct test_daemon td;
-	struct vdpa_device *d;
-	int ret;
 
 	td_create(&td, "d", 4, 128, DISK, 0);
 	td_start(&td);
 	CHECK(!td_attach("d"));
-	d = vdpa_find("d");
-	ret = vdpa_bind(d, VDPA_DRIVER_VHOST);
-	vdpa_put(d);
-	CHECK(!ret);
-	CHECK(vhost_blk);
-	argv[0] = vhost_blk;
-	CHECK(reap(spawn(live.shim, argv), 200000) == 0);
+	CHECK(drive_vhost((const char *[]){vhost_blk, "10000", "load", NULL}, 200000));
 	CHECK(atomic_load(&td.updates) >= 10000);
 	CHECK(!vdpa_delete("d"));
 	td_destroy(&td);
