@@ -15,25 +15,12 @@
 #include "base/bits.h"
 #include "tests/abi/vmtest.h"
 
-#define IDT 0x20000u
-
 /* Handlers of vector 2 and 0x40 are at 0x200 and 0x280 from VM_CODE. */
 static void tables(struct vm *vm)
 {
-	const u64 gdt[] = { 0, 0x00af9b000000ffff, 0x00cf93000000ffff };
-	const u64 base = IDT;
-	const u16 limit = 0xfff;
-
-	memcpy(vm->ram, gdt, sizeof(gdt));
-	memcpy(vm->ram + 0x1ff0, &limit, 2);
-	memcpy(vm->ram + 0x1ff2, &base, 8);
-	for (unsigned i = 0; i < 2; i++) {
-		u32 *g = (u32 *)(vm->ram + IDT + 16u * (i ? 0x40 : 2));
-
-		g[0] = 8u << 16 | (VM_CODE + (i ? 0x280 : 0x200));
-		g[1] = 0x8e00;
-		g[2] = g[3] = 0;
-	}
+	vm_idtr(vm);
+	vm_gate(vm, 2, 0x200);
+	vm_gate(vm, 0x40, 0x280);
 }
 
 GUEST(halts, 64, "lidt 0x1ff0; sti; hlt; out %al, $0x10; cli; hlt; out %al, $0x11; hlt;"

@@ -10,32 +10,8 @@
 
 #include "tests/abi/vmtest.h"
 
-#define IDT 0x20000u
-
-/* A 64-bit interrupt gate to VM_CODE + @off. */
-static void gate(struct vm *vm, u8 vector, u32 off)
-{
-	u32 *g = (u32 *)(vm->ram + IDT + 16u * vector), to = VM_CODE + off;
-
-	g[0] = 8u << 16 | (to & 0xffff);
-	g[1] = (to & 0xffff0000) | 0x8e00;
-	g[2] = g[3] = 0;
-}
-
-/* Data at 0x1ff0: IDTR. rbx = the APIC page. */
+/* IDTR: vm_idtr(). rbx = the APIC page. */
 #define PROLOGUE "mov $0xfee00000, %ebx; lidt 0x1ff0; movl $0x1ff, 0xf0(%rbx);"
-
-/* IDTR for PROLOGUE, and descriptors at 0, where GDTR points after reset. */
-static void idtr(struct vm *vm)
-{
-	const u64 gdt[] = { 0, 0x00af9b000000ffff, 0x00cf93000000ffff };
-	const u64 base = IDT;
-	const u16 limit = 0xfff;
-
-	memcpy(vm->ram, gdt, sizeof(gdt));
-	memcpy(vm->ram + 0x1ff0, &limit, 2);
-	memcpy(vm->ram + 0x1ff2, &base, 8);
-}
 
 GUEST(timer, 64, PROLOGUE
       "movl $0x40, 0x320(%rbx); movl $0xb, 0x3e0(%rbx); movl $1000000, 0x380(%rbx); sti; hlt;"
@@ -48,8 +24,8 @@ static void apic_timer_ends_halt(void **state)
 
 	vm_new(&vm, VM_IRQCHIP);
 	START(&vm, long, timer);
-	idtr(&vm);
-	gate(&vm, 0x40, 0x200);
+	vm_idtr(&vm);
+	vm_gate(&vm, 0x40, 0x200);
 	assert_int_equal(vm_out(&vm, 0x10, 1), 1);
 	assert_int_equal(vm_out(&vm, 0x10, 1), 2);
 	vm_free(&vm);
@@ -66,8 +42,8 @@ static void apic_timer_in_a_loop(void **state)
 
 	vm_new(&vm, VM_IRQCHIP);
 	START(&vm, long, spin);
-	idtr(&vm);
-	gate(&vm, 0x40, 0x200);
+	vm_idtr(&vm);
+	vm_gate(&vm, 0x40, 0x200);
 	assert_int_equal(vm_out(&vm, 0x10, 1), 1);
 	vm_free(&vm);
 }
@@ -91,8 +67,8 @@ static void nmi_while_running(void **state)
 
 	vm_new(&vm, VM_IRQCHIP);
 	START(&vm, long, nmi);
-	idtr(&vm);
-	gate(&vm, 2, 0x200);
+	vm_idtr(&vm);
+	vm_gate(&vm, 2, 0x200);
 	assert_int_equal(vm_out(&vm, 0x10, 1), 3);
 	pthread_create(&t, NULL, send_nmi, &vm);
 	assert_int_equal(vm_out(&vm, 0x10, 1), 4);
@@ -154,8 +130,8 @@ static void steps_hold_interrupts(void **state)
 	for (unsigned held = 0; held < 2; held++) {
 		vm_new(&vm, VM_IRQCHIP);
 		START(&vm, long, blockirq);
-		idtr(&vm);
-		gate(&vm, 0xaa, 0x200);
+		vm_idtr(&vm);
+		vm_gate(&vm, 0xaa, 0x200);
 		vm_out(&vm, 0x11, 1);
 		rip = vm_regs(&vm).rip + 2;	/* behind the OUT, which completes by KVM_RUN */
 		step(&vm, held ? KVM_GUESTDBG_BLOCKIRQ : 0);
@@ -250,8 +226,8 @@ static void user_interrupt_window(void **state)
 
 	vm_new(&vm, VM_SPLIT);
 	START(&vm, long, window);
-	idtr(&vm);
-	gate(&vm, 0x40, 0x200);
+	vm_idtr(&vm);
+	vm_gate(&vm, 0x40, 0x200);
 	vm.run->request_interrupt_window = 1;
 	assert_int_equal(vm_out(&vm, 0x10, 1), 1);
 	assert_int_equal(vm.run->ready_for_interrupt_injection, 0);
@@ -296,7 +272,7 @@ static void startup_ipi(void **state)
 	s.fd = (int)vfs_ioctl(vm.fd, KVM_CREATE_VCPU, 1);
 	assert_true(s.fd >= 0);
 	START(&vm, long, bsp);
-	idtr(&vm);
+	vm_idtr(&vm);
 	memcpy(vm.ram + 0x3000, guest_ap, (size_t)(guest_ap_end - guest_ap));
 	assert_int_equal(vfs_sigaction(SIGUSR1, &sa, NULL), 0);
 	pthread_create(&t, NULL, second_vcpu, &s);

@@ -18,7 +18,6 @@
 #define ROUNDS 2001u
 #define VECTOR 0x40u
 #define GSI 5u
-#define IDT 0x20000u
 #define COUNTER 0x3ff0u		/* of interrupts */
 #define STOP 0x3ff8u
 
@@ -27,21 +26,6 @@
 	"out %al, $0x10; 2: iretq"
 GUEST(runs, 64, ENTRY "1: jmp 1b;" HANDLER(runs));
 GUEST(halts, 64, ENTRY "1: hlt; jmp 1b;" HANDLER(halts));
-
-static void tables(struct vm *vm)
-{
-	const u64 gdt[] = { 0, 0x00af9b000000ffff, 0x00cf93000000ffff };
-	const u64 base = IDT;
-	const u16 limit = 0xfff;
-	u32 *g = (u32 *)(vm->ram + IDT + 16 * VECTOR);
-
-	memcpy(vm->ram, gdt, sizeof(gdt));
-	memcpy(vm->ram + 0x1ff0, &limit, 2);
-	memcpy(vm->ram + 0x1ff2, &base, 8);
-	g[0] = 8u << 16 | (VM_CODE + 0x200);
-	g[1] = 0x8e00;
-	g[2] = g[3] = 0;
-}
 
 static u64 now(void)
 {
@@ -142,7 +126,8 @@ static u64 guest(const u8 *code, const u8 *end)
 
 	vm_new(&vm, VM_IRQCHIP);
 	vm_long(&vm, code, (size_t)(end - code));
-	tables(&vm);
+	vm_idtr(&vm);
+	vm_gate(&vm, VECTOR, 0x200);
 	irqfd.fd = (u32)eventfd(0, EFD_CLOEXEC);
 	vm_do(&vm, KVM_SET_GSI_ROUTING, &routing);
 	vm_do(&vm, KVM_IRQFD, &irqfd);

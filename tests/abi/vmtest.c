@@ -205,3 +205,23 @@ void vm_set_msr(struct vm *vm, u32 msr, u64 val)
 {
 	assert_int_equal(vm_try_msr(vm, msr, val), 1);
 }
+
+void vm_idtr(struct vm *vm)
+{
+	const u64 gdt[] = { 0, 0x00af9b000000ffff, 0x00cf93000000ffff };
+	const u64 base = VM_IDT;
+	const u16 limit = 0xfff;
+
+	memcpy(vm->ram, gdt, sizeof(gdt));
+	memcpy(vm->ram + 0x1ff0, &limit, 2);
+	memcpy(vm->ram + 0x1ff2, &base, 8);
+}
+
+void vm_gate(struct vm *vm, u8 vector, u32 off)
+{
+	u32 *g = (u32 *)(vm->ram + VM_IDT + 16u * vector), to = VM_CODE + off;
+
+	g[0] = 8u << 16 | (to & 0xffff);
+	g[1] = (to & 0xffff0000) | 0x8e00;
+	g[2] = g[3] = 0;
+}

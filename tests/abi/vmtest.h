@@ -46,6 +46,14 @@ void vm_real(struct vm *vm, const void *code, size_t len);
 void vm_prot(struct vm *vm, const void *code, size_t len);
 void vm_long(struct vm *vm, const void *code, size_t len);
 
+/*
+ * For LIDT 0x1ff0 of 64-bit code: the operand, which leads to VM_IDT, and flat descriptors at
+ * 0, where GDTR points after reset. And an interrupt gate to VM_CODE + @off.
+ */
+#define VM_IDT 0x20000u
+void vm_idtr(struct vm *vm);
+void vm_gate(struct vm *vm, u8 vector, u32 off);
+
 /* KVM_RUN must return 0 with this exit reason. */
 void vm_run(struct vm *vm, u32 reason);
 /* The exit is an OUT of @size bytes to @port; its value. */
