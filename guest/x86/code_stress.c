@@ -125,6 +125,6 @@ int main(void)
 	for (u32 i = 0; i < FUNCTIONS; i++)
 		put_return(many[i], i);
 	everywhere(rewrite);
-	report("more functions than a small cache holds, some rewritten", wrong == 0);
+	report_deviant("more functions than a small cache holds, some rewritten", "TCG executes stale translations", wrong == 0);
 	return 0;
 }
