@@ -107,11 +107,11 @@ Linux
 '
 }
 
-# Two processors, disks in both modes, network, entropy.
-test_devices() {
+# Two processors, disks in both modes, network, entropy. Arguments: how userkvm is told to boot.
+devices() {
 	head -c 1048576 /dev/urandom >"$tmp/disk"
 	cp "$tmp/disk" "$tmp/ro"
-	run 0 '' boot -c 2 -d "$tmp/disk" -d "$tmp/ro,ro" --run '
+	run 0 '' "$@" -c 2 -d "$tmp/disk" -d "$tmp/ro,ro" --run '
 		nproc
 		cmp /dev/vda /dev/vdb && echo same
 		echo changed | dd of=/dev/vda bs=512 seek=3 conv=notrunc 2>/dev/null
@@ -126,6 +126,15 @@ read-only
 ' &&
 	[ "$(dd if="$tmp/disk" bs=512 skip=3 count=1 2>/dev/null | head -c 8)" = "changed" ] &&
 	! cmp -s "$tmp/disk" "$tmp/ro"
+}
+
+test_devices() {
+	devices boot
+}
+
+# The machine as a client that knows the system's calls only; the library serves the /dev/kvm that it opens.
+test_host_kvm() {
+	devices run -- "$userkvm" boot --host-kvm
 }
 
 # The kernel's ciphers against their known answers: a test of the processors.
@@ -170,5 +179,5 @@ test_shell() {
 	return 1
 }
 
-[ $# -gt 0 ] || set -- usage bad_files damaged_kernel panic timeout run devices crypto hostfwd shell
+[ $# -gt 0 ] || set -- usage bad_files damaged_kernel panic timeout run devices host_kvm crypto hostfwd shell
 run_tests "$@"
