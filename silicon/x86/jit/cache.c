@@ -9,6 +9,7 @@
  *
  * Freshness. A jump inside a page goes straight to the target: the page was good when it
  * was entered, and what could change that (a flush, a store to its code) ends the block.
+ * A return to the call that led here does so too: the same things empty the ring (entry.c).
  * Every other way into a page looks whether the page may be entered (pages.c).
  *
  * Stores of other processors arrive through a process-wide list of recent stores and an
@@ -104,10 +105,10 @@ static void read_range(struct x86_jit *j)
 	}
 }
 
-/* The tag that matches no address of the slot of @lin. */
-static u64 no_tag(u64 lin)
+/* What is no address of the slot of @lin. */
+static u64 no_rip(u64 lin)
 {
-	return lin % JIT_HASH_SIZE == JIT_HASH_SIZE - 1;
+	return lin % JIT_HASH_SIZE == 0;
 }
 
 int x86_jit_new(struct x86_cpu *cpu)
@@ -144,7 +145,7 @@ int x86_jit_new(struct x86_cpu *cpu)
 	if (env("USERKVM_JIT_STATS", 0))
 		j->calls = calloc(x86_insn_rows(), sizeof(*j->calls));
 	for (unsigned i = 0; i < X86_NR_MMU_IDX; i++)
-		jit_tables(cpu)->tag[i][JIT_HASH_SIZE - 1] = no_tag(~0ull);
+		jit_tables(cpu)->rip[i][0] = no_rip(0);
 	cpu->jit = j;
 	return 0;
 no_lockstep:
@@ -230,10 +231,17 @@ static void unlink_page(struct x86_jit_trans *t)
 
 static void drop_hash(struct x86_cpu *cpu, const struct x86_jit_trans *t)
 {
-	u64 *tag = &jit_tables(cpu)->tag[t->page->idx][t->lin % JIT_HASH_SIZE];
+	u64 *rip = &jit_tables(cpu)->rip[t->page->idx][t->lin % JIT_HASH_SIZE];
 
-	if (*tag == ~t->lin)
-		*tag = no_tag(t->lin);
+	if (*rip == t->lin)
+		*rip = no_rip(t->lin);
+}
+
+/* JMP over what is at @at. */
+static void lead(u8 *at, const u8 *target)
+{
+	*at = 0xe9;
+	set_rel32(at + 1, target);
 }
 
 void jit_drop(struct x86_cpu *cpu, struct x86_jit_trans *t)
@@ -248,13 +256,11 @@ void jit_drop(struct x86_cpu *cpu, struct x86_jit_trans *t)
 		l->to = NULL;
 	}
 	t->incoming = NULL;
-	/* Who still holds its address is led out: JMP over the main entry and the loop's head. */
-	t->code[t->main] = 0xe9;
-	set_rel32(t->code + t->main + 1, t->code + t->self);
-	if (t->loop) {
-		t->code[t->loop] = 0xe9;
-		set_rel32(t->code + t->loop + 1, t->code + t->loop_out);
-	}
+	/* Who still holds its address is led out: at the main entries and the loop's head. */
+	for (unsigned saved = 0; saved < 2; saved++)
+		lead(t->code + t->at[saved][JIT_MAIN], t->code + t->self[saved]);
+	if (t->loop)
+		lead(t->code + t->loop, t->code + t->loop_out);
 	t->dead = true;
 	x86_codepage_dropped(t->block->spa, t->block->len);
 	j->nr_drop++;
@@ -389,8 +395,8 @@ static struct x86_jit_trans *find(struct x86_cpu *cpu)
 	struct x86_jit_trans *t;
 	const struct x86_fetch *f = NULL;
 
-	if (tb->tag[cpu->mmu_idx][slot] == ~rip) {
-		t = *(struct x86_jit_trans **)(tb->code[cpu->mmu_idx][slot] - 8);
+	if (tb->rip[cpu->mmu_idx][slot] == rip) {
+		t = *(struct x86_jit_trans **)(tb->entry[cpu->mmu_idx][slot] - 8);
 		if (jit_page_is_ok(j, t->page))
 			return t;
 		f = x86_block_fetch(cpu, rip);
@@ -410,8 +416,8 @@ static struct x86_jit_trans *find(struct x86_cpu *cpu)
 			return NULL;
 	}
 	if (j->chain) {
-		tb->tag[cpu->mmu_idx][slot] = ~rip;
-		tb->code[cpu->mmu_idx][slot] = (u64)t->code + (u64)j->delta;
+		tb->rip[cpu->mmu_idx][slot] = rip;
+		tb->entry[cpu->mmu_idx][slot] = (u64)t->code + (u64)j->delta;
 	}
 	return t;
 }
@@ -422,24 +428,28 @@ u64 jit_next(struct x86_cpu *cpu)
 	const struct jit_tables *tb = jit_tables(cpu);
 	unsigned slot = cpu->rip % JIT_HASH_SIZE;
 
-	if (!j->chain || !x86_jit_usable(cpu) || tb->tag[cpu->mmu_idx][slot] != ~cpu->rip)
+	if (!j->chain || !x86_jit_usable(cpu) || tb->rip[cpu->mmu_idx][slot] != cpu->rip)
 		return JIT_LEAVE;
 	if (unlikely(j->now->ctx != cpu->tlb_ctx))
 		jit_pages_switch(cpu);
 	/* Page and events are looked at by the entry. */
-	return tb->code[cpu->mmu_idx][slot];
+	return tb->entry[cpu->mmu_idx][slot];
 }
 
 /*
  * Where a link enters: jumps inside a page need no look at the page, and, forward, none at the
- * events either: every loop has a jump backward, to another page, or by the table. What STI
- * lets in comes in right behind it.
+ * events either: every loop has a jump backward, a call, or a way to another page or by the
+ * table. What is returned to was called. What STI lets in comes in right behind it.
  */
 static unsigned entry_for(const struct x86_jit_link *l, const struct x86_jit_trans *to)
 {
-	if (l->landing || l->from->page != to->page)
-		return 0;
-	return to->lin > l->from->lin && !l->from->sti ? to->body : to->main;
+	enum jit_entry e = JIT_MAIN;
+
+	if (l->checked || l->from->page != to->page)
+		e = JIT_CHECKED;
+	else if (l->way == JIT_WAY_RETURN || (l->way == JIT_WAY_JUMP && to->lin > l->from->lin && !l->from->sti))
+		e = JIT_BODY;
+	return to->at[l->saved][e];
 }
 
 /* The jump that led out of translated code may go straight to @to from now on. */

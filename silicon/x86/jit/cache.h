@@ -29,11 +29,16 @@ struct x86_jit_link {
 	u8 *at;			/* rel32, in writable memory */
 	u8 *out;		/* where it leads without a translation, in writable memory */
 	u64 rip;
-	bool landing;		/* a return led here: nothing is known of the page any more; or events must be looked for */
+	u8 way;			/* enum jit_way */
+	bool checked;		/* events must be looked for */
+	bool saved;		/* the flags are in cpu->jit_flags */
 	u8 idx;			/* of the TLB there */
 	struct x86_jit_trans *from, *to;
 	struct x86_jit_link *next;	/* to the same translation */
 };
+
+/* Entries: what is looked at first. CHECKED: page and events; MAIN: events. */
+enum jit_entry { JIT_CHECKED, JIT_MAIN, JIT_BODY, JIT_NR_ENTRIES };
 
 struct x86_jit_trans {
 	struct x86_block *block;
@@ -41,9 +46,9 @@ struct x86_jit_trans {
 	struct x86_jit_trans *in_block, *in_page;	/* lists */
 	struct x86_jit_link *incoming;
 	u64 lin;
-	u8 *code;		/* writable address of the checked entry */
-	u16 main, body;		/* offsets of the main entry, of the first instruction, */
-	u32 self, size;		/* of the exit to its own address, of the end */
+	u8 *code;		/* writable address of at[true][JIT_CHECKED] */
+	u16 at[2][JIT_NR_ENTRIES];	/* offsets of the entries; [true]: with the flags in cpu->jit_flags, */
+	u32 self[2], size;	/* of the exits to its own address, of the end */
 	u32 loop, loop_out;	/* of the copy for the block's loop, 0 = none, and of the way out of there */
 	u16 nr_access;
 	u8 crossed;		/* so often */
@@ -54,11 +59,11 @@ struct x86_jit_trans {
 	u8 off[];		/* of each instruction, from @lin */
 };
 
-/* Tables behind struct x86_cpu, reached from RBP. A tag of none is 0, but 1 in the place of RIP ~0. */
+/* Tables behind struct x86_cpu, reached from RBP. An address that is none is 0, but 1 in the place of 0. */
 #define JIT_HASH_SIZE 65536u	/* by RIP bits 15:0 */
 struct jit_tables {
-	u64 tag[X86_NR_MMU_IDX][JIT_HASH_SIZE];		/* ~RIP */
-	u64 code[X86_NR_MMU_IDX][JIT_HASH_SIZE];	/* checked entry */
+	u64 rip[X86_NR_MMU_IDX][JIT_HASH_SIZE];
+	u64 entry[X86_NR_MMU_IDX][JIT_HASH_SIZE];	/* at[true][JIT_CHECKED] */
 	u64 span[JIT_SPANS];				/* slots: span.c */
 	struct x86_jit_trans *crossed;			/* left because of a span across a page end; or NULL */
 	_Alignas(64) u8 x87[576];			/* XSAVE area: x87.c */
@@ -93,13 +98,14 @@ struct x86_jit {
 	struct jit_code code;
 	s64 delta;		/* code.rx - code.rw */
 	u8 *base, *p, *end;	/* writable: after the stubs, next free, end */
-	u64 enter, exit, exit_link, call, call_end, vec_load, vec_spill, x87_load, x87_spill;	/* stubs */
+	u64 enter, exit[2], exit_link[2], call, call_end, vec_load, vec_spill, x87_load, x87_spill;	/* stubs */
 	u8 *arena;		/* pages, translations and links */
 	size_t used;
 	struct jit_page *page[JIT_PAGE_HASH], *page_lin[JIT_PAGE_HASH];
 	u32 nr_pages;
 	struct jit_ctx ctx[JIT_CONTEXTS];
 	struct jit_ctx *now;	/* whose code is executed */
+	bool ring_stale;	/* a page on the ring (entry.c) may not be good any more */
 	u64 key[18];		/* of jit_page.sum: pages.c */
 	u64 switches;
 	u64 *calls;		/* by row: instructions executed by their handler; NULL = not counted */
@@ -144,7 +150,7 @@ static inline bool jit_page_is_ok(const struct x86_jit *j, const struct jit_page
 	return j->now->ok[p->id];
 }
 
-/* Checked entry for cpu->rip in the present mode, if the run loop need not look; else JIT_LEAVE. cache.c */
+/* Checked entry, with the flags in cpu->jit_flags, for cpu->rip in the present mode, if the run loop need not look; else JIT_LEAVE. cache.c */
 u64 jit_next(struct x86_cpu *cpu);
 /* A translation for cpu->rip, if there is one or it is time to make it. @chain as for x86_jit_run(). Raises. */
 struct x86_jit_trans *jit_find(struct x86_cpu *cpu, bool chain);

@@ -8,6 +8,7 @@
  * the host returns behind the call, where a jump leads to the guest's return address as any
  * jump would that comes from another page. Not equal, because the guest does something else
  * than calling and returning: what is on the ring is forgotten, and the table finds the target.
+ * All of them but direct jumps have the flags in cpu->jit_flags.
  */
 #include "silicon/x86/jit/jit_priv.h"
 
@@ -61,7 +62,7 @@ static bool jmp(struct x86_jit_tr *t)
 
 	if (!relative(t, &target))
 		return false;
-	jit_flags_read(t);
+	jit_flags_settle(t);
 	jit_exit(t, jit_jmp(&t->a), target);
 	t->ended = true;
 	return true;
@@ -77,7 +78,6 @@ static void push_next_rip(struct x86_jit_tr *t)
 {
 	unsigned rsp = (unsigned)jit_home(X86_RSP);
 
-	jit_flags_read(t);
 	if (imm32(t->next_rip)) {
 		jit_store_imm(&t->a, jit_at(JIT_RCX, 0), (s32)t->next_rip, 8);
 	} else {
@@ -94,8 +94,9 @@ static void host_call(struct x86_jit_tr *t, u64 target)
 	u64 again = jit_here(a);
 	u8 *full;
 
-	jit_op_rr(a, 0x0fb7, JIT_RCX, JIT_RSP, 4);	/* movzx ecx, sp: 0 where the ring ends */
-	full = jit_jrcxz(a);
+	/* 0 where the ring ends. */
+	jit_test_ri(a, JIT_RSP, 0xffff);
+	full = jit_jcc8(a, JIT_E);
 	if (imm32(t->next_rip)) {
 		jit_8(a, 0x68);				/* push imm32 */
 		jit_32(a, (u32)t->next_rip);
@@ -103,11 +104,11 @@ static void host_call(struct x86_jit_tr *t, u64 target)
 		jit_8(a, 0x50);				/* push rax */
 	}
 	if (target)
-		jit_exit(t, jit_call(a), target);
+		jit_exit_as(t, JIT_WAY_CALL, jit_call(a), target);
 	else
 		jit_op_rm(a, 0xff, 2, JIT_FIELD(jit_tmp), 4);
 	jit_lea(a, JIT_RSP, jit_at(JIT_RSP, 8), 8);
-	jit_exit_landing(t, jit_jmp(a), t->next_rip);
+	jit_exit_as(t, JIT_WAY_RETURN, jit_jmp(a), t->next_rip);
 	jit_bind8(a, full);
 	jit_load(a, JIT_RSP, JIT_FIELD(ring_top), 8);
 	jit_jmp_to(a, again);
@@ -121,6 +122,7 @@ static bool call(struct x86_jit_tr *t)
 	if (!relative(t, &target))
 		return false;
 	jit_mem_at(t, X86_SS, X86_RSP, -8, 8, true);
+	jit_flags_save(t);
 	push_next_rip(t);
 	host_call(t, target);
 	return true;
@@ -135,24 +137,18 @@ static struct jit_mem table(const struct x86_jit_tr *t, s32 first)
 
 /*
  * RAX = target. RCX := its index if it is known, else the handler does the whole branch:
- * a target that is not canonical is never known. No flag changes.
+ * a target that is not canonical is never known.
  */
 static void probe(struct x86_jit_tr *t)
 {
-	u8 *hit;
-
 	jit_op_rr(&t->a, 0x0fb7, JIT_RCX, JIT_RAX, 4);		/* movzx ecx, ax */
-	jit_load(&t->a, JIT_RCX, table(t, JIT_TABLE(tag)), 8);
-	jit_lea(&t->a, JIT_RCX, jit_at_index(JIT_RCX, JIT_RAX, 0, 1), 8);
-	hit = jit_jrcxz(&t->a);
-	jit_slow_jmp(t);
-	jit_bind8(&t->a, hit);
-	jit_op_rr(&t->a, 0x0fb7, JIT_RCX, JIT_RAX, 4);
+	jit_alu_rm(&t->a, JIT_CMP, JIT_RAX, table(t, JIT_TABLE(rip)), 8);
+	jit_slow_jcc(t, JIT_NE);
 }
 
 static void jump_table(struct x86_jit_tr *t)
 {
-	jit_op_rm(&t->a, 0xff, 4, table(t, JIT_TABLE(code)), 4);
+	jit_op_rm(&t->a, 0xff, 4, table(t, JIT_TABLE(entry)), 4);
 	t->ended = true;
 }
 
@@ -161,11 +157,11 @@ static void load_target(struct x86_jit_tr *t)
 {
 	if (t->op->flags & X86_OP_MEM) {
 		jit_mem(t, 8, false);
-		jit_flags_read(t);
+		jit_flags_save(t);
 		jit_load(&t->a, JIT_RAX, jit_at(JIT_RCX, 0), 8);
 		return;
 	}
-	jit_flags_read(t);
+	jit_flags_save(t);
 	if (jit_use(t, t->op->rm, JIT_RAX) != JIT_RAX)
 		jit_mov_rr(&t->a, JIT_RAX, jit_use(t, t->op->rm, JIT_RAX));
 }
@@ -184,7 +180,7 @@ static bool call_indirect(struct x86_jit_tr *t)
 		return false;
 	load_target(t);
 	probe(t);
-	jit_load(&t->a, JIT_RAX, table(t, JIT_TABLE(code)), 8);
+	jit_load(&t->a, JIT_RAX, table(t, JIT_TABLE(entry)), 8);
 	jit_store(&t->a, JIT_RAX, JIT_FIELD(jit_tmp), 8);
 	jit_mem_at(t, X86_SS, X86_RSP, -8, 8, true);
 	push_next_rip(t);
@@ -196,22 +192,23 @@ static bool ret(struct x86_jit_tr *t)
 {
 	unsigned rsp = (unsigned)jit_home(X86_RSP);
 	s32 by = 8 + (u16)t->op->imm;
-	u8 *hit;
+	u8 *other;
 
 	jit_mem_at(t, X86_SS, X86_RSP, 0, 8, false);
-	jit_flags_read(t);
+	jit_flags_save(t);
 	jit_load(&t->a, JIT_RAX, jit_at(JIT_RCX, 0), 8);
-	jit_load(&t->a, JIT_RCX, jit_at(JIT_RSP, 8), 8);
-	jit_op_rr(&t->a, 0xf7, 2, JIT_RCX, 8);		/* not */
-	jit_lea(&t->a, JIT_RCX, jit_at_index(JIT_RCX, JIT_RAX, 0, 1), 8);
-	hit = jit_jrcxz(&t->a);
+	/* Events are not looked for where the ring leads, but behind STI they must be. */
+	if (!t->sti || t->nr != t->sti) {
+		jit_alu_rm(&t->a, JIT_CMP, JIT_RAX, jit_at(JIT_RSP, 8), 8);
+		other = jit_jcc8(&t->a, JIT_NE);
+		jit_lea(&t->a, rsp, jit_at(rsp, by), 8);
+		jit_8(&t->a, 0xc3);
+		jit_bind8(&t->a, other);
+	}
 	probe(t);
 	jit_lea(&t->a, rsp, jit_at(rsp, by), 8);
 	jit_load(&t->a, JIT_RSP, JIT_FIELD(ring_top), 8);
 	jump_table(t);
-	jit_bind8(&t->a, hit);
-	jit_lea(&t->a, rsp, jit_at(rsp, by), 8);
-	jit_8(&t->a, 0xc3);
 	return true;
 }
 

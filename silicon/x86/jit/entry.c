@@ -10,7 +10,8 @@
  * (emit_branch.c). It begins at cpu->ring_top and ends where the low 16 bits of RSP are 0, 127
  * calls deep; then it begins anew, as it does when a return is not the one that was expected.
  * At its bottom is an entry for guest address 0, which leaves. What is on it leads to code of
- * one TLB index, so that a change of that empties it too. Handlers run below it.
+ * one TLB index and to pages that may be entered, so that what changes either empties it too.
+ * Handlers run below it.
  */
 #include "silicon/x86/flags.h"
 #include "silicon/x86/jit/cache.h"
@@ -50,7 +51,8 @@ void jit_enter(struct x86_cpu *cpu, struct x86_jit_trans *t)
 		calm_down(cpu);
 	cpu->jit_flags = to_jit_flags(cpu);
 	cpu->jit_left = t->block->nr_ops;
-	enter(cpu, (u64)t->code + (u64)j->delta + t->main);
+	j->ring_stale = false;
+	enter(cpu, (u64)t->code + (u64)j->delta + t->at[true][JIT_MAIN]);
 	from_jit_flags(cpu);
 	if (cpu->jit_link)
 		cpu->rip = cpu->jit_link->rip;
@@ -66,9 +68,11 @@ void jit_enter(struct x86_cpu *cpu, struct x86_jit_trans *t)
 u64 jit_call_c(struct x86_cpu *cpu, struct x86_jit_trans *t, u64 nr)
 {
 	const struct x86_op *op = &t->block->op[nr];
+	struct x86_jit *j = cpu->jit;
+	u64 next;
 
-	if (unlikely(cpu->jit->calls))
-		cpu->jit->calls[op->row]++;
+	if (unlikely(j->calls))
+		j->calls[op->row]++;
 	from_jit_flags(cpu);
 	cpu->rip = t->lin + t->off[nr];
 	cpu->gpr[X86_REG_NEXT_RIP] = cpu->rip + op->len;
@@ -90,12 +94,14 @@ u64 jit_call_c(struct x86_cpu *cpu, struct x86_jit_trans *t, u64 nr)
 	if (op->flags & X86_OP_END)
 		cpu->slow &= ~(u32)X86_SLOW_CODE;
 	/* STAC and CLAC change the TLB array inside a block. */
-	if (likely(!(op->flags & X86_OP_END) && !cpu->slow && cpu->mmu_idx == t->page->idx))
+	if (likely(!(op->flags & X86_OP_END) && !cpu->slow && cpu->mmu_idx == t->page->idx && !j->ring_stale))
 		return JIT_GO_ON;
 	cpu->jit_left = (u32)nr + 1;
 	cpu->rip = cpu->gpr[X86_REG_NEXT_RIP];
-	cpu->jit_tmp = cpu->mmu_idx != t->page->idx;
-	return cpu->slow ? JIT_LEAVE : jit_next(cpu);
+	next = cpu->slow ? JIT_LEAVE : jit_next(cpu);
+	cpu->jit_tmp = cpu->mmu_idx != t->page->idx || j->ring_stale;
+	j->ring_stale = false;
+	return next;
 }
 
 /* ---- Stubs ---- */
@@ -210,7 +216,7 @@ static void leave_if_said(struct jit_asm *a)
 	jit_bind8(a, jump);
 }
 
-/* An instruction inside a block: return to the next one, or go on elsewhere, by another TLB index. */
+/* An instruction inside a block: return to the next one, or go on elsewhere with the ring emptied. */
 static void call_stub(struct x86_jit *j, struct jit_asm *a)
 {
 	u8 *go_on;
@@ -220,7 +226,6 @@ static void call_stub(struct x86_jit *j, struct jit_asm *a)
 	leave_if_said(a);
 	jit_load(a, JIT_RSP, JIT_FIELD(ring_top), 8);
 	load_homes(a);
-	jit_asm_load_flags(a);
 	jump_rcx(a);
 	jit_bind8(a, go_on);
 	load_homes(a);
@@ -244,7 +249,6 @@ static void call_end_stub(struct x86_jit *j, struct jit_asm *a)
 	push(a, JIT_RAX);
 	jit_bind8(a, same);
 	load_homes(a);
-	jit_asm_load_flags(a);
 	jit_lea(a, JIT_RSP, jit_at(JIT_RSP, 8), 8);
 	jit_8(a, 0xc3);
 }
@@ -257,19 +261,24 @@ void jit_stubs(struct x86_jit *j)
 	begin(a);
 	jit_vec_stubs(j, a);
 
-	/* exit_link: rax = struct x86_jit_link. exit: cpu->rip is set. */
-	j->exit_link = begin(a);
+	/* exit_link: rax = struct x86_jit_link. exit: cpu->rip is set. [true]: the flags are in cpu->jit_flags. */
+	j->exit_link[false] = begin(a);
 	jit_store(a, JIT_RAX, JIT_FIELD(jit_link), 8);
-	j->exit = jit_here(a);
+	j->exit[false] = jit_here(a);
 	jit_asm_save_flags(a);
+	j->exit[true] = jit_here(a);
 	jit_vec_spill(j, a);
 	save_homes(a);
 	leave(a);
 
+	j->exit_link[true] = begin(a);
+	jit_store(a, JIT_RAX, JIT_FIELD(jit_link), 8);
+	jit_jmp_to(a, j->exit[true]);
+
 	/* A return to address 0 with an empty ring. */
 	bottom = begin(a);
 	jit_store_imm(a, JIT_FIELD(rip), 0, 8);
-	jit_jmp_to(a, j->exit);
+	jit_jmp_to(a, j->exit[true]);
 
 	/* enter(rdi = cpu, rsi = code) */
 	j->enter = begin(a);
@@ -280,7 +289,6 @@ void jit_stubs(struct x86_jit *j)
 	jit_mov_rr(a, JIT_RCX, JIT_RSI);
 	make_ring(a, bottom);
 	load_homes(a);
-	jit_asm_load_flags(a);
 	jump_rcx(a);
 
 	j->call = begin(a);

@@ -114,11 +114,18 @@ static void compute(struct x86_jit_tr *t)
 
 void jit_flags_read(struct x86_jit_tr *t)
 {
+	t->wrong_entry |= t->flags.where == JIT_FL_ANY;
 	if (t->flags.where == JIT_FL_SAVED)
 		jit_asm_load_flags(&t->a);
 	else if (t->flags.where == JIT_FL_AGAIN || t->flags.carry == JIT_CF_AWAY)
 		compute(t);
 	t->flags.where = JIT_FL_LIVE;
+}
+
+void jit_flags_settle(struct x86_jit_tr *t)
+{
+	if (t->flags.where != JIT_FL_SAVED)
+		jit_flags_read(t);
 }
 
 void jit_flags_carry(struct x86_jit_tr *t)
@@ -170,6 +177,7 @@ void jit_flags_save(struct x86_jit_tr *t)
 
 void jit_flags_lost(struct x86_jit_tr *t)
 {
+	t->wrong_entry |= t->flags.where == JIT_FL_ANY;
 	if (t->flags.where != JIT_FL_LIVE)
 		return;
 	if (t->flags.again == JIT_AGAIN_NONE) {

@@ -9,10 +9,11 @@
  *	rsp		host stack, 16-byte aligned: the ring of entry.c
  *	rax, rcx	scratch inside one guest instruction
  *	the others	twelve guest registers, see jit_home(); the rest live in cpu->gpr[]
- *	EFLAGS		the guest's arithmetic flags at every block boundary
  *
- * Inside a block the flags are in EFLAGS, in cpu->jit_flags, or can be computed
- * again from registers (struct jit_flags): memory operands cost flags.
+ * The guest's arithmetic flags are in EFLAGS or in cpu->jit_flags; inside a block they may
+ * also be computed again from registers (struct jit_flags): memory operands cost flags. A
+ * translation has entries for either place. Whoever does not know the translation that he
+ * jumps to (calls, returns, indirect jumps, C) has the flags in cpu->jit_flags.
  *
  * An emitter emits one guest instruction, in this order, or returns false before it
  * has emitted anything:
@@ -44,7 +45,10 @@
 
 /* Where the arithmetic flags of the guest are while a block is emitted. */
 struct jit_flags {
-	enum { JIT_FL_LIVE, JIT_FL_SAVED, JIT_FL_AGAIN } where;
+	enum jit_where {
+		JIT_FL_LIVE, JIT_FL_SAVED, JIT_FL_AGAIN,
+		JIT_FL_ANY,	/* as they were when the block was entered: all are set before anything wants them */
+	} where;
 	/* How to compute them again; NONE: only by having kept them. INC and DEC: all but CF. */
 	enum { JIT_AGAIN_NONE, JIT_AGAIN_ADD, JIT_AGAIN_SUB, JIT_AGAIN_CMP, JIT_AGAIN_TEST, JIT_AGAIN_NEG,
 	       JIT_AGAIN_INC, JIT_AGAIN_DEC } again;
@@ -72,6 +76,13 @@ struct jit_span {
 
 #define JIT_MAX_COLD 160
 
+/* How a translation is left for another one: which of its entries may be taken. */
+enum jit_way {
+	JIT_WAY_JUMP,
+	JIT_WAY_CALL,
+	JIT_WAY_RETURN,		/* to the call that led here: entry.c, the ring */
+};
+
 /* Code behind the block. */
 struct jit_cold {
 	enum jit_cold_kind { JIT_COLD_SLOW, JIT_COLD_EXIT, JIT_COLD_VEC, JIT_COLD_POLL } kind;
@@ -84,7 +95,7 @@ struct jit_cold {
 	u8 lead;		/* 1 + slot of the span that the instruction is the first of, 0 = none */
 	struct jit_span span;
 	u64 rip;		/* EXIT: where to */
-	bool landing;		/* EXIT: behind a return */
+	enum jit_way way;	/* EXIT */
 };
 
 /* Host faults from @begin to @end go on at @slow, a slow path of the instruction. */
@@ -117,6 +128,8 @@ struct x86_jit_tr {
 	unsigned nr;		/* its index */
 	u64 rip, next_rip;
 	struct jit_flags flags;
+	enum jit_where entry;	/* where they are at the start: LIVE, SAVED or ANY */
+	bool wrong_entry;	/* ANY was wrong */
 	u8 vec;			/* JIT_VEC_*: vector state known to be in host registers */
 	struct jit_mem at;	/* where the memory operand is: what jit_operand() and jit_mem*() leave */
 	struct jit_loop loop;
@@ -164,6 +177,8 @@ void jit_asm_load_flags(struct jit_asm *a);
 void jit_asm_save_flags(struct jit_asm *a);
 
 void jit_flags_read(struct x86_jit_tr *t);
+/* They are in EFLAGS or in cpu->jit_flags: so the block may be left. */
+void jit_flags_settle(struct x86_jit_tr *t);
 /* CF alone is wanted: the instruction sets all others, or CF as well. */
 void jit_flags_carry(struct x86_jit_tr *t);
 /* The same for INC and DEC of a register, without bringing CF there if it is kept; true: it stays away. */
@@ -225,10 +240,9 @@ void jit_slow_jmp(struct x86_jit_tr *t);
 
 /* ---- Ways out ---- */
 
-/* The jump whose rel32 is at @from leaves the block for @rip; flags are in EFLAGS there. */
+/* The jump whose rel32 is at @from leaves the block for @rip; flags are where jit_flags_settle() or _save() left them. */
 void jit_exit(struct x86_jit_tr *t, u8 *from, u64 rip);
-/* The same behind a return to this translation. */
-void jit_exit_landing(struct x86_jit_tr *t, u8 *from, u64 rip);
+void jit_exit_as(struct x86_jit_tr *t, enum jit_way way, u8 *from, u64 rip);
 /* The same, cpu->mmu_idx having become @idx. */
 void jit_exit_to_idx(struct x86_jit_tr *t, u8 *from, u64 rip, unsigned idx);
 struct jit_cold *jit_cold(struct x86_jit_tr *t, enum jit_cold_kind kind, u8 *from);

@@ -531,6 +531,54 @@ static void test_returns_smap(void **state)
 	x86_tlb_flush_all(jit);
 }
 
+/*
+ * A page whose translation changes while it is on the ring of calls: the return must lead to what is
+ * there then. mov ebx, 20; L: call f; inc eax (in the other page inc edx); dec ebx; jnz L; hlt.
+ */
+static void return_to_another_page(const char *callee)
+{
+	static const char *const caller[2] = {
+		"bb 14 00 00 00 e8 f6 0f 00 00 ff c0 ff cb 75 f5 f4", "bb 14 00 00 00 e8 f6 0f 00 00 ff c2 ff cb 75 f5 f4",
+	};
+	const u64 pages[2] = { T_CODE, T_CODE + 2 * PAGE_SIZE }, f = T_CODE + PAGE_SIZE;
+	u64 *pte = test_pte(T_CODE), before = *pte, *tables = test_pte(T_TABLES + 0x3000), no_tables = *tables;
+
+	*tables = (T_TABLES + 0x3000) | 3;
+	x86_tlb_flush_all(interp);
+	x86_tlb_flush_all(jit);
+	choose_state();
+	for (unsigned i = 0; i < 2; i++)
+		test_hex(start.data + (pages[i] - T_MEM), caller[i]);
+	test_hex(start.data + (f - T_MEM), callee);
+	start.s.gpr[X86_RSP] = T_STACK + 0xff0;
+	start.s.cr4 &= ~(u64)CR4_SMAP;
+	start.s.gpr[X86_RSI] = (u64)pte;
+	start.s.gpr[X86_RDI] = T_CODE;
+	start.s.gpr[X86_RCX] = (before & ~PAGE_MASK) | pages[1];
+	start.s.gpr[X86_RAX] = start.s.gpr[X86_RDX] = 0;
+	for (unsigned i = 0; i < 3; i++) {
+		run(interp, &got[0]);
+		assert_int_equal(*pte, before);
+		run(jit, &got[1]);
+		assert_int_equal(*pte, before);
+		assert_false(compare(true));
+		assert_int_equal(got[1].result, X86_RUN_HALT);
+		assert_int_equal(got[1].s.gpr[X86_RAX], 10);
+		assert_int_equal(got[1].s.gpr[X86_RDX], 10);
+	}
+	*tables = no_tables;
+	x86_tlb_flush_all(interp);
+	x86_tlb_flush_all(jit);
+}
+
+static void test_returns_to_another_page(void **state)
+{
+	/* xchg [rsi], rcx; invlpg [rdi]; ret */
+	return_to_another_page("48 87 0e 0f 01 3f c3");
+	/* xchg [rsi], rcx; mov r8, cr3; mov cr3, r8; ret */
+	return_to_another_page("48 87 0e 41 0f 20 d8 41 0f 22 d8 c3");
+}
+
 /* The one address whose complement is 0, by an indirect jump and by the run loop. */
 static void test_last_address(void **state)
 {
@@ -584,6 +632,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_last_address),
 		cmocka_unit_test(test_returns),
 		cmocka_unit_test(test_returns_smap),
+		cmocka_unit_test(test_returns_to_another_page),
 	};
 
 	/* Another seed than in CI, to look further. */

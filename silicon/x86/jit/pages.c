@@ -82,6 +82,7 @@ static void put_in(struct jit_ctx *c, unsigned id, u8 how)
 
 static void empty_others(struct x86_jit *j)
 {
+	j->ring_stale = true;
 	for (unsigned i = 0; i < JIT_CONTEXTS; i++)
 		if (&j->ctx[i] != j->now)
 			j->ctx[i].ctx = JIT_NO_CTX;
@@ -105,6 +106,7 @@ void x86_jit_recheck_nonglobal(struct x86_cpu *cpu, unsigned before)
 
 	if (!j)
 		return;
+	j->ring_stale = true;
 	take_out(j->now, true);
 	if (j->now->ctx == before)
 		j->now->ctx = cpu->tlb_ctx;
@@ -116,6 +118,7 @@ void x86_jit_recheck_page(struct x86_cpu *cpu, u64 lin)
 
 	if (!j)
 		return;
+	j->ring_stale = true;
 	for (struct jit_page *p = j->page_lin[hash(lin)]; p; p = p->next_lin) {
 		if (p->lin != (lin & PAGE_MASK))
 			continue;
@@ -157,6 +160,7 @@ void jit_pages_switch(struct x86_cpu *cpu)
 	struct jit_ctx *before = j->now, *c = find_ctx(cpu);
 
 	before->used = ++j->switches;
+	j->ring_stale = true;
 	j->now = c;
 	cpu->jit_pages = c->ok;
 	if (c->ctx == cpu->tlb_ctx)

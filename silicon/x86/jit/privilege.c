@@ -58,7 +58,7 @@ static bool set_ac(struct x86_jit_tr *t, bool ac)
 		return false;
 	if (t->cpu->mmu_idx == idx)
 		return true;
-	jit_flags_read(t);
+	jit_flags_settle(t);
 	jit_load(&t->a, JIT_RAX, JIT_FIELD(rflags), 4);
 	jit_lea(&t->a, JIT_RAX, jit_at(JIT_RAX, ac ? (s32)RFLAGS_AC : -(s32)RFLAGS_AC), 4);
 	jit_store(&t->a, JIT_RAX, JIT_FIELD(rflags), 4);
@@ -108,7 +108,7 @@ static void set_cpl(struct x86_jit_tr *t, unsigned cpl)
 	set_mmu_idx(t, cpl ? X86_MMU_USER : X86_MMU_KERNEL);
 }
 
-/* To the address in RAX, under TLB index @idx. No flag changes. */
+/* To the address in RAX, under TLB index @idx. The flags are in cpu->jit_flags. */
 static void go_to(struct x86_jit_tr *t, unsigned idx)
 {
 	s32 first = (s32)(idx * JIT_HASH_SIZE * 8);
@@ -116,14 +116,12 @@ static void go_to(struct x86_jit_tr *t, unsigned idx)
 	u8 *hit;
 
 	jit_op_rr(a, 0x0fb7, JIT_RCX, JIT_RAX, 4);		/* movzx ecx, ax */
-	jit_load(a, JIT_RCX, jit_at_index(JIT_RBP, JIT_RCX, 3, first + JIT_TABLE(tag)), 8);
-	jit_lea(a, JIT_RCX, jit_at_index(JIT_RCX, JIT_RAX, 0, 1), 8);
-	hit = jit_jrcxz(a);
+	jit_alu_rm(a, JIT_CMP, JIT_RAX, jit_at_index(JIT_RBP, JIT_RCX, 3, first + JIT_TABLE(rip)), 8);
+	hit = jit_jcc8(a, JIT_E);
 	jit_store(a, JIT_RAX, JIT_FIELD(rip), 8);
-	jit_jmp_to(a, t->cpu->jit->exit);
+	jit_jmp_to(a, t->cpu->jit->exit[true]);
 	jit_bind8(a, hit);
-	jit_op_rr(a, 0x0fb7, JIT_RCX, JIT_RAX, 4);
-	jit_op_rm(a, 0xff, 4, jit_at_index(JIT_RBP, JIT_RCX, 3, first + JIT_TABLE(code)), 4);
+	jit_op_rm(a, 0xff, 4, jit_at_index(JIT_RBP, JIT_RCX, 3, first + JIT_TABLE(entry)), 4);
 	t->ended = true;
 }
 
@@ -176,8 +174,7 @@ static bool syscall(struct x86_jit_tr *t)
 	load_flat(t, X86_SS, JIT_RCX, FLAT_DATA, 0);
 	set_cpl(t, 0);
 	/* All six flags 0. */
-	jit_mov_imm(a, JIT_RAX, 1);
-	jit_alu_ri(a, JIT_ADD, JIT_RAX, 0, 4);
+	jit_store_imm(a, JIT_FIELD(jit_flags), 0, 2);
 	jit_load(a, JIT_RAX, JIT_FIELD(lstar), 8);
 	go_to(t, X86_MMU_KERNEL);
 	return true;
@@ -224,7 +221,6 @@ static bool sysret(struct x86_jit_tr *t)
 	jit_alu_ri(a, JIT_OR, JIT_RCX, 3, 4);
 	load_flat(t, X86_SS, JIT_RCX, FLAT_DATA, 3);
 	set_cpl(t, 3);
-	jit_asm_load_flags(a);
 	jit_mov_rr(a, JIT_RAX, jit_use(t, X86_RCX, JIT_RAX));
 	go_to(t, X86_MMU_USER);
 	return true;

@@ -3,16 +3,23 @@
  * One block to host code:
  *
  *	trans	.quad struct x86_jit_trans *
+ *		entries with the flags in cpu->jit_flags:
+ *	checked: mov rcx, [jit_pages]; cmp byte [rcx + id of its page], 0; je self2
+ *	main:	cmp dword [calm], 0; je self2
+ *	body:	flags to EFLAGS if the block wants them there; jmp 1f
+ *		entries with the flags in EFLAGS, which they do not change:
  *	checked: mov rcx, [jit_pages]; movzx ecx, [rcx + id of its page]; jrcxz out
  *	main:	mov ecx, [calm]; jrcxz out
- *	body:	the instructions
- *	self:	rip := this block; leave
+ *	body:	flags to cpu->jit_flags if the block wants them there
+ *	1:	the instructions
+ *	self:	flags to cpu->jit_flags
+ *	self2:	rip := this block; leave
  *	cold:	slow paths and exits
  *
  * with `out: jmp self` in front of the word, as JRCXZ does not reach far.
  *
- * Entries change no flag. What each instruction becomes is the emitters' affair; what
- * they do not know is executed by its handler.
+ * What each instruction becomes is the emitters' affair; what they do not know is executed by
+ * its handler.
  */
 #include <string.h>
 
@@ -20,6 +27,8 @@
 #include "silicon/x86/decode/codepage.h"
 #include "silicon/x86/jit/cache.h"
 #include "silicon/x86/jit/jit.h"
+
+x86_select_fn x86_sel_jmp, x86_sel_lea;
 
 /* Room that one instruction or one piece of cold code may need at most. */
 #define ROOM 512
@@ -100,10 +109,10 @@ void jit_exit(struct x86_jit_tr *t, u8 *from, u64 rip)
 	jit_exit_to_idx(t, from, rip, t->cpu->mmu_idx);
 }
 
-void jit_exit_landing(struct x86_jit_tr *t, u8 *from, u64 rip)
+void jit_exit_as(struct x86_jit_tr *t, enum jit_way way, u8 *from, u64 rip)
 {
 	jit_exit(t, from, rip);
-	t->cold[t->nr_cold - 1].landing = true;
+	t->cold[t->nr_cold - 1].way = way;
 }
 
 void jit_slow_jcc(struct x86_jit_tr *t, unsigned cc)
@@ -151,13 +160,13 @@ void jit_call_handler(struct x86_jit_tr *t)
 		t->ended = true;
 }
 
-/* Leave with cpu->rip = @rip, @nr instructions of this block having been executed. */
-static void leave_at(struct x86_jit_tr *t, u64 rip, unsigned nr)
+/* Leave with cpu->rip = @rip, @nr instructions of this block having been executed; @saved: flags are in cpu->jit_flags. */
+static void leave_at(struct x86_jit_tr *t, u64 rip, unsigned nr, bool saved)
 {
 	jit_mov_imm(&t->a, JIT_RAX, rip);
 	jit_store(&t->a, JIT_RAX, JIT_FIELD(rip), 8);
 	jit_store_imm(&t->a, JIT_FIELD(jit_left), (s32)nr, 4);
-	jit_jmp_to(&t->a, t->cpu->jit->exit);
+	jit_jmp_to(&t->a, t->cpu->jit->exit[saved]);
 }
 
 /* The handler has been called for the first operand of a span; flags are in cpu->jit_flags. */
@@ -168,8 +177,7 @@ static void fill_span(struct x86_jit_tr *t, const struct jit_cold *c, const stru
 	jit_bind(&t->a, cross);
 	jit_mov_imm(&t->a, JIT_RAX, (u64)tr);
 	jit_store(&t->a, JIT_RAX, jit_at(JIT_RBP, JIT_TABLE(crossed)), 8);
-	jit_asm_load_flags(&t->a);
-	leave_at(t, t->lin + tr->off[c->nr] + t->block->op[c->nr].len, c->nr + 1u);
+	leave_at(t, t->lin + tr->off[c->nr] + t->block->op[c->nr].len, c->nr + 1u, true);
 	jit_bind(&t->a, filled);
 }
 
@@ -193,7 +201,7 @@ static void cold_slow(struct x86_jit_tr *t, const struct jit_cold *c, const stru
 	}
 	/* What follows relies on the vector state, which the handler has put away and may have changed. */
 	jit_vec_reload(t, c->vec_after, c->back);
-	leave_at(t, t->lin + tr->off[c->nr] + t->block->op[c->nr].len, c->nr + 1u);
+	leave_at(t, t->lin + tr->off[c->nr] + t->block->op[c->nr].len, c->nr + 1u, false);
 }
 
 /* Something is pending at the head of a loop. */
@@ -202,7 +210,7 @@ static void cold_poll(struct x86_jit_tr *t, const struct jit_cold *c, struct x86
 	tr->loop_out = (u32)(t->a.p - t->start);
 	t->flags = c->before;
 	jit_flags_read(t);
-	leave_at(t, t->lin, 0);
+	leave_at(t, t->lin, 0, false);
 }
 
 /* Load the vector state, and begin the instruction again; if it is not usable, the handler knows why. */
@@ -220,18 +228,19 @@ void jit_cold_vec(struct x86_jit_tr *t, u8 *from, unsigned vec)
 static void cold_exit(struct x86_jit_tr *t, const struct jit_cold *c, struct x86_jit_trans *tr)
 {
 	struct x86_jit_link *l = jit_new(t->cpu->jit, sizeof(*l));
+	bool saved = c->before.where == JIT_FL_SAVED;
 
 	if (!l) {
 		t->a.full = true;
 		return;
 	}
 	*l = (struct x86_jit_link){ .at = c->from, .out = t->a.p, .rip = c->rip, .idx = c->idx, .from = tr,
-				    .landing = c->landing || (t->sti && c->nr == t->sti) };
+				    .way = c->way, .checked = t->sti && c->nr == t->sti, .saved = saved };
 	/* A translation may be shorter than its block. */
 	if (c->nr + 1u < t->block->nr_ops)
 		jit_store_imm(&t->a, JIT_FIELD(jit_left), c->nr + 1, 4);
 	jit_mov_imm(&t->a, JIT_RAX, (u64)l);
-	jit_jmp_to(&t->a, t->cpu->jit->exit_link);
+	jit_jmp_to(&t->a, t->cpu->jit->exit_link[saved]);
 }
 
 static void emit_cold(struct x86_jit_tr *t, struct x86_jit_trans *tr)
@@ -268,24 +277,96 @@ static void back8(u8 *at, const u8 *to)
 	*at = (u8)(to - (at + 1));
 }
 
-static void entries(struct x86_jit_tr *t, struct x86_jit_trans *tr)
+static void mark(const struct x86_jit_tr *t, struct x86_jit_trans *tr, bool saved, enum jit_entry e)
+{
+	tr->at[saved][e] = (u16)(t->a.p - t->start);
+}
+
+/* Those with the flags in cpu->jit_flags; @out: their ways to the exit. Returns the rel8 of the jump to the body. */
+static u8 *saved_entries(struct x86_jit_tr *t, struct x86_jit_trans *tr, u8 *out[2])
 {
 	struct jit_asm *a = &t->a;
 
+	mark(t, tr, true, JIT_CHECKED);
+	jit_load(a, JIT_RCX, JIT_FIELD(jit_pages), 8);
+	jit_op_rm(a, 0x80, 7, jit_at(JIT_RCX, tr->page->id), 1);	/* cmp byte [..], 0 */
+	jit_8(a, 0);
+	out[0] = jit_jcc(a, JIT_E);
+	mark(t, tr, true, JIT_MAIN);
+	jit_op_rm(a, 0x83, 7, JIT_FIELD(calm), 4);			/* cmp dword [..], 0 */
+	jit_8(a, 0);
+	out[1] = jit_jcc(a, JIT_E);
+	mark(t, tr, true, JIT_BODY);
+	if (t->entry == JIT_FL_LIVE)
+		jit_asm_load_flags(a);
+	jit_room(a);
+	jit_8(a, 0xeb);							/* jmp short */
+	jit_8(a, 0);
+	return a->p - 1;
+}
+
+static void live_entries(struct x86_jit_tr *t, struct x86_jit_trans *tr)
+{
+	struct jit_asm *a = &t->a;
+
+	mark(t, tr, false, JIT_CHECKED);
 	jit_load(a, JIT_RCX, JIT_FIELD(jit_pages), 8);
 	jit_op_rm(a, 0x0fb6, JIT_RCX, jit_at(JIT_RCX, tr->page->id), 4);	/* movzx ecx, m8 */
 	back8(jit_jrcxz(a), t->out);
-	tr->main = (u16)(a->p - t->start);
+	mark(t, tr, false, JIT_MAIN);
 	jit_load(a, JIT_RCX, JIT_FIELD(calm), 4);
 	back8(jit_jrcxz(a), t->out);
-	tr->body = (u16)(a->p - t->start);
+	mark(t, tr, false, JIT_BODY);
+	if (t->entry == JIT_FL_SAVED)
+		jit_asm_save_flags(a);
 }
 
-static void self_exit(struct x86_jit_tr *t, struct x86_jit_trans *tr)
+static void self_exit(struct x86_jit_tr *t, struct x86_jit_trans *tr, u8 *const out[2])
 {
-	tr->self = (u32)(t->a.p - t->start);
+	tr->self[false] = (u32)(t->a.p - t->start);
 	jit_bind(&t->a, t->out + 1);
-	leave_at(t, t->lin, 0);
+	jit_asm_save_flags(&t->a);
+	tr->self[true] = (u32)(t->a.p - t->start);
+	jit_bind(&t->a, out[0]);
+	jit_bind(&t->a, out[1]);
+	leave_at(t, t->lin, 0, true);
+}
+
+static bool is_selector(const struct x86_op *op, x86_select_fn *s)
+{
+	return x86_insn_row(op->row)->select == s;
+}
+
+/* Where the block wants the flags at its start: whoever enters it brings them there. */
+static enum jit_where choose_entry(const struct x86_block *b)
+{
+	const u8 *bytes = x86_block_bytes(b);
+
+	for (unsigned i = 0; i < b->nr_ops; bytes += b->op[i++].len) {
+		const struct x86_op *op = &b->op[i];
+		struct jit_insn in;
+
+		/* A jump hands on what it has got. */
+		if (op->flags & X86_OP_END)
+			return op->flags_in || is_selector(op, x86_sel_jmp) ? JIT_FL_LIVE : JIT_FL_SAVED;
+		if (is_selector(op, x86_sel_lea))
+			continue;
+		if (!jit_parse(bytes, op->len, 8, &in) || in.flags & JIT_I_MEM)
+			return JIT_FL_SAVED;
+		switch (jit_classify(op, &in)) {
+		case JIT_CLASS_NOP:
+			continue;
+		case JIT_CLASS_INT:
+			break;
+		default:
+			return JIT_FL_SAVED;
+		}
+		if (op->flags_in || (op->flags_out && op->flags_out != X86_AF_ALL))
+			return JIT_FL_LIVE;
+		if (op->flags_out)
+			return JIT_FL_ANY;
+	}
+	return JIT_FL_LIVE;
 }
 
 static void emit_op(struct x86_jit_tr *t)
@@ -337,13 +418,15 @@ static void body(struct x86_jit_tr *t, struct x86_jit_trans *tr)
 	}
 	tr->sti = (u8)t->sti;
 	if (!t->ended) {
-		jit_flags_read(t);
+		jit_flags_settle(t);
 		jit_exit(t, jit_jmp(&t->a), t->rip);
 	}
 }
 
-static struct x86_jit_trans *translate(struct x86_cpu *cpu, struct x86_block *b, u64 lin)
+/* @entry: where the flags are at the start; ANY becomes SAVED if something wants them. */
+static struct x86_jit_trans *translate_from(struct x86_cpu *cpu, struct x86_block *b, u64 lin, enum jit_where entry)
 {
+	u8 *out[2], *to_body;
 	struct x86_jit *j = cpu->jit;
 	struct x86_jit_tr *t = &j->tr;
 	struct x86_jit_trans *tr = jit_new(j, sizeof(*tr) + b->nr_ops);
@@ -358,7 +441,9 @@ static struct x86_jit_trans *translate(struct x86_cpu *cpu, struct x86_block *b,
 	t->ended = false;
 	t->sti = 0;
 	t->nr_cold = t->nr_access = 0;
-	t->flags = (struct jit_flags){ .where = JIT_FL_LIVE };
+	t->entry = entry;
+	t->wrong_entry = false;
+	t->flags = (struct jit_flags){ .where = entry };
 	t->vec = 0;
 	while (((u64)t->a.p + 5 + 8) & 15)
 		jit_8(&t->a, 0xcc);
@@ -370,7 +455,11 @@ static struct x86_jit_trans *translate(struct x86_cpu *cpu, struct x86_block *b,
 	tr->block = b;
 	tr->lin = lin;
 	tr->code = t->start;
-	entries(t, tr);
+	to_body = saved_entries(t, tr, out);
+	live_entries(t, tr);
+	jit_bind8(&t->a, to_body);
+	if (entry != JIT_FL_LIVE)
+		mark(t, tr, true, JIT_BODY);
 	t->spans = b->runs != JIT_RUNS_NO_SPANS;
 	t->next_span = 0;
 	jit_span_clear(t);
@@ -380,12 +469,14 @@ static struct x86_jit_trans *translate(struct x86_cpu *cpu, struct x86_block *b,
 		tr->loop = (u32)(t->loop.head - t->start);
 		body(t, tr);
 	}
-	self_exit(t, tr);
-	tr->loop_out = tr->self;
+	self_exit(t, tr, out);
+	tr->loop_out = tr->self[false];
 	emit_cold(t, tr);
 	tr->access = jit_new(j, t->nr_access * sizeof(*tr->access));
 	if (t->a.full || !tr->access)
 		return NULL;
+	if (t->wrong_entry)
+		return translate_from(cpu, b, lin, JIT_FL_SAVED);
 	tr->nr_access = (u16)t->nr_access;
 	memcpy(tr->access, t->access, t->nr_access * sizeof(*tr->access));
 	tr->size = (u32)(t->a.p - t->start);
@@ -395,11 +486,12 @@ static struct x86_jit_trans *translate(struct x86_cpu *cpu, struct x86_block *b,
 
 struct x86_jit_trans *jit_translate(struct x86_cpu *cpu, struct x86_block *b, u64 lin)
 {
-	struct x86_jit_trans *tr = translate(cpu, b, lin);
+	enum jit_where entry = choose_entry(b);
+	struct x86_jit_trans *tr = translate_from(cpu, b, lin, entry);
 
 	if (!tr) {
 		x86_jit_flush(cpu);
-		tr = translate(cpu, b, lin);
+		tr = translate_from(cpu, b, lin, entry);
 		if (!tr) {
 			/* Larger than the whole cache. */
 				b->runs = 0;
