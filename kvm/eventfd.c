@@ -3,15 +3,20 @@
  * Eventfds at both ends of a VM: irqfd (a count in an eventfd becomes an
  * interrupt) and ioeventfd (a guest's write becomes a count).
  *
- * We keep duplicates, so an eventfd lives as long as it is attached; which
- * descriptors mean the same eventfd is told by its id in /proc/self/fdinfo.
+ * We keep duplicates; which descriptors mean the same eventfd is told by its id
+ * in /proc/self/fdinfo. An irqfd ends with its eventfd, which must not live on by
+ * us: so once the program has closed its last descriptor (vfs_watch()), we hold
+ * the eventfd by an epoll set of its own, which does not keep it alive but hears
+ * of writes by whoever else has it. The count is not taken then.
  *
  * One thread per VM waits for all irqfds, from the first one on; it blocks all
  * signals. Locks: @lock for irqfds, under which interrupts are raised, outside
  * the chips' locks; @io_lock for ioeventfds, outside slots_lock.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,6 +33,8 @@
 struct irqfd {
 	struct list link;
 	int fd, resample;	/* duplicates; resample -1: edge */
+	int client;		/* the program's descriptor, or one of them */
+	int weak;		/* once it has none, the epoll set instead of @fd; else -1 */
 	u64 id;			/* of the eventfd */
 	u64 cookie;		/* ours; never used twice */
 	u32 gsi;
@@ -52,31 +59,43 @@ struct hv_irqfds {
 	_Atomic unsigned nr_resample;
 	int epoll, quit;	/* quit: eventfd that ends the thread; -1 while there is none */
 	pthread_t thread;
+	struct vfs_notifier notifier;
 
 	pthread_mutex_t io_lock;	/* vm->ioeventfds */
 };
 
 /* ---- Descriptors ---- */
 
-/* -EBADF, or -EINVAL if @fd is no eventfd. */
-static int eventfd_id(int fd, u64 *id)
+static int fdinfo(int fd, char *text, size_t size)
 {
-	char path[48], text[512];
-	char *p;
+	char path[48];
 	ssize_t n;
 	int f;
 
-	if (fcntl(fd, F_GETFD) < 0)
-		return -EBADF;
 	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
 	f = open(path, O_RDONLY | O_CLOEXEC);
 	if (f < 0)
 		return -errno;
-	n = read(f, text, sizeof(text) - 1);
+	n = read(f, text, size - 1);
 	close(f);
 	if (n < 0)
 		return -EBADF;
 	text[n] = 0;
+	return 0;
+}
+
+/* -EBADF, or -EINVAL if @fd is no eventfd. */
+static int eventfd_id(int fd, u64 *id)
+{
+	char text[512];
+	char *p;
+	int err;
+
+	if (fcntl(fd, F_GETFD) < 0)
+		return -EBADF;
+	err = fdinfo(fd, text, sizeof(text));
+	if (err)
+		return err;
 	if (!strstr(text, "eventfd-count:"))
 		return -EINVAL;
 	/* Before Linux 5.2 there is no id: then the number has to do. */
@@ -85,11 +104,32 @@ static int eventfd_id(int fd, u64 *id)
 	return 0;
 }
 
-static int dup_fd(int fd)
+/* Another descriptor of the program for the eventfd, which is watched then; -1: it has none. */
+static int other_descriptor(u64 id)
 {
-	int r = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	DIR *dir = opendir("/proc/self/fd");
+	struct dirent *d;
+	int found = -1;
+	u64 other;
 
-	return r < 0 ? -errno : r;
+	/* Cannot tell: as if it had. */
+	if (!dir)
+		return INT_MAX;
+	while (found < 0 && (d = readdir(dir))) {
+		char target[32] = "";
+		int fd = atoi(d->d_name);
+
+		if (d->d_name[0] == '.' || vfs_is_kept(fd) ||
+		    readlinkat(dirfd(dir), d->d_name, target, sizeof(target) - 1) < 0 ||
+		    strcmp(target, "anon_inode:[eventfd]") || eventfd_id(fd, &other) || other != id)
+			continue;
+		/* It may be closed before it is watched. */
+		vfs_watch(fd);
+		if (!eventfd_id(fd, &other) && other == id)
+			found = fd;
+	}
+	closedir(dir);
+	return found;
 }
 
 /*
@@ -111,24 +151,32 @@ static int signal_fd(int fd)
 	return write(fd, &one, sizeof(one)) == sizeof(one) ? 0 : -errno;
 }
 
+static void descriptor_closed(struct vfs_notifier *n, int fd);
+
 /* The VM's record of eventfds, made at first use. */
 static struct hv_irqfds *get_irqfds(struct hv_vm *vm)
 {
 	struct hv_irqfds *s;
+	bool made = false;
 
 	pthread_mutex_lock(&vm->irq_lock);
 	s = atomic_load(&vm->irqfds);
-	if (!s)
+	if (!s) {
 		s = calloc(1, sizeof(*s));
-	if (s && !atomic_load(&vm->irqfds)) {
+		made = s;
+	}
+	if (made) {
 		s->vm = vm;
 		s->epoll = s->quit = -1;
 		pthread_mutex_init(&s->lock, NULL);
 		pthread_mutex_init(&s->io_lock, NULL);
 		list_init(&s->list);
+		s->notifier.closed = descriptor_closed;
 		atomic_store(&vm->irqfds, s);
 	}
 	pthread_mutex_unlock(&vm->irq_lock);
+	if (made)
+		vfs_notifier_register(&s->notifier);
 	return s;
 }
 
@@ -144,6 +192,14 @@ static void fire(struct hv_irqfds *s, const struct irqfd *i)
 	}
 }
 
+/* Of an eventfd that we do not have: since the last time. */
+static bool was_written(const struct irqfd *i)
+{
+	struct epoll_event ev;
+
+	return epoll_wait(i->weak, &ev, 1, 0) == 1;
+}
+
 /* The event may be of an irqfd that is gone by now: look it up by its cookie. */
 static void handle(struct hv_irqfds *s, u64 cookie)
 {
@@ -154,7 +210,7 @@ static void handle(struct hv_irqfds *s, u64 cookie)
 		struct irqfd *i = list_entry(p, struct irqfd, link);
 
 		if (i->cookie == cookie) {
-			if (consume(i->fd))
+			if (i->weak < 0 ? consume(i->fd) : was_written(i))
 				fire(s, i);
 			break;
 		}
@@ -208,16 +264,21 @@ fail:
 
 static void irqfd_free(struct hv_irqfds *s, struct irqfd *i)
 {
+	int held = i->weak < 0 ? i->fd : i->weak;
+
 	if (i->link.next)
 		list_del(&i->link);
-	if (i->fd >= 0 && s->epoll >= 0)
-		epoll_ctl(s->epoll, EPOLL_CTL_DEL, i->fd, NULL);
+	/* By name, since a forked child may have it too. */
+	if (held >= 0 && s->epoll >= 0)
+		epoll_ctl(s->epoll, EPOLL_CTL_DEL, held, NULL);
 	if (i->resample >= 0) {
-		close(i->resample);
+		vfs_drop(i->resample);
 		atomic_fetch_sub(&s->nr_resample, 1);
 	}
+	if (i->weak >= 0)
+		close(i->weak);
 	if (i->fd >= 0)
-		close(i->fd);
+		vfs_drop(i->fd);
 	free(i);
 }
 
@@ -234,6 +295,78 @@ static bool resampled(struct hv_irqfds *s, u32 gsi)
 	return false;
 }
 
+/* Lock held. */
+static void detach(struct hv_irqfds *s, struct irqfd *i)
+{
+	bool was = i->resample >= 0;
+	u32 gsi = i->gsi;
+
+	irqfd_free(s, i);
+	/* Nobody is left to lower the line. */
+	if (was && !resampled(s, gsi))
+		hv_irq_line(s->vm, gsi, 0, HV_IRQ_RESAMPLE);
+}
+
+/* ---- The program lets go of an eventfd ---- */
+
+/* Lock held. Hold it weakly from now on, unless that cannot be. */
+static void weaken(struct hv_irqfds *s, struct irqfd *i)
+{
+	struct epoll_event write = { .events = EPOLLIN | EPOLLET };
+	struct epoll_event any = { .events = EPOLLIN, .data.u64 = i->cookie };
+	int set = epoll_create1(EPOLL_CLOEXEC);
+
+	if (set < 0 || epoll_ctl(set, EPOLL_CTL_ADD, i->fd, &write) ||
+	    epoll_ctl(s->epoll, EPOLL_CTL_ADD, set, &any)) {
+		if (set >= 0)
+			close(set);
+		return;
+	}
+	/* Only what is written from here on is the set's. */
+	if (consume(i->fd))
+		fire(s, i);
+	epoll_ctl(s->epoll, EPOLL_CTL_DEL, i->fd, NULL);
+	vfs_drop(i->fd);
+	i->fd = -1;
+	i->weak = set;
+}
+
+/* Lock held. Of those held weakly, end what nobody has any more. */
+static void detach_dead(struct hv_irqfds *s)
+{
+	struct list *p, *n;
+	char text[512];
+
+	list_for_each_safe(p, n, &s->list) {
+		struct irqfd *i = list_entry(p, struct irqfd, link);
+
+		/* The set lists its files while they live. */
+		if (i->weak >= 0 && !fdinfo(i->weak, text, sizeof(text)) && !strstr(text, "tfd:"))
+			detach(s, i);
+	}
+}
+
+static void descriptor_closed(struct vfs_notifier *n, int fd)
+{
+	struct hv_irqfds *s = container_of(n, struct hv_irqfds, notifier);
+	struct list *p;
+
+	pthread_mutex_lock(&s->lock);
+	list_for_each(p, &s->list) {
+		struct irqfd *i = list_entry(p, struct irqfd, link);
+
+		if (i->client != fd || i->weak >= 0)
+			continue;
+		i->client = other_descriptor(i->id);
+		if (i->client < 0)
+			weaken(s, i);
+	}
+	detach_dead(s);
+	pthread_mutex_unlock(&s->lock);
+}
+
+/* ---- Assign and deassign ---- */
+
 static int irqfd_assign(struct hv_irqfds *s, const struct kvm_irqfd *f, u64 id)
 {
 	struct irqfd *i = calloc(1, sizeof(*i));
@@ -244,8 +377,9 @@ static int irqfd_assign(struct hv_irqfds *s, const struct kvm_irqfd *f, u64 id)
 
 	if (!i)
 		return -ENOMEM;
-	i->resample = -1;
-	i->fd = dup_fd(f->fd);
+	i->resample = i->weak = -1;
+	i->client = f->fd;
+	i->fd = vfs_keep(f->fd);
 	i->id = id;
 	i->gsi = f->gsi;
 	pthread_mutex_lock(&s->lock);
@@ -253,12 +387,14 @@ static int irqfd_assign(struct hv_irqfds *s, const struct kvm_irqfd *f, u64 id)
 	if (!err && (f->flags & KVM_IRQFD_FLAG_RESAMPLE)) {
 		err = eventfd_id(f->resamplefd, &unused);
 		if (!err)
-			i->resample = dup_fd(f->resamplefd);
+			i->resample = vfs_keep(f->resamplefd);
 		if (i->resample >= 0)
 			atomic_fetch_add(&s->nr_resample, 1);
 		else if (!err)
 			err = i->resample;
 	}
+	/* An id is used again when its eventfd is gone. */
+	detach_dead(s);
 	list_for_each(p, &s->list) {
 		if (list_entry(p, struct irqfd, link)->id == id && !err)
 			err = -EBUSY;
@@ -273,6 +409,7 @@ static int irqfd_assign(struct hv_irqfds *s, const struct kvm_irqfd *f, u64 id)
 		goto fail;
 	}
 	list_add_tail(&i->link, &s->list);
+	vfs_watch(i->client);
 	/* What was counted before counts. */
 	if (consume(i->fd))
 		fire(s, i);
@@ -289,16 +426,12 @@ static int irqfd_deassign(struct hv_irqfds *s, u32 gsi, u64 id)
 	struct list *p, *n;
 
 	pthread_mutex_lock(&s->lock);
+	detach_dead(s);
 	list_for_each_safe(p, n, &s->list) {
 		struct irqfd *i = list_entry(p, struct irqfd, link);
-		bool was = i->resample >= 0;
 
-		if (i->id != id || i->gsi != gsi)
-			continue;
-		irqfd_free(s, i);
-		/* Nobody is left to lower the line. */
-		if (was && !resampled(s, gsi))
-			hv_irq_line(s->vm, gsi, 0, HV_IRQ_RESAMPLE);
+		if (i->id == id && i->gsi == gsi)
+			detach(s, i);
 	}
 	pthread_mutex_unlock(&s->lock);
 	return 0;
@@ -380,7 +513,7 @@ static void ioeventfd_free(struct hv_vm *vm, struct ioeventfd *e)
 	if (!e->len && e->bus == HV_BUS_MMIO)
 		hv_iobus_del(vm, HV_BUS_FAST_MMIO, &e->dev);
 	if (e->fd >= 0)
-		close(e->fd);
+		vfs_drop(e->fd);
 	free(e);
 }
 
@@ -395,7 +528,7 @@ static int ioeventfd_assign(struct hv_irqfds *s, const struct ioeventfd *like, i
 		return -ENOMEM;
 	*e = *like;
 	e->dev = (struct hv_iodev){ .write = ioeventfd_write };
-	e->fd = dup_fd(fd);
+	e->fd = vfs_keep(fd);
 	if (e->fd < 0) {
 		err = e->fd;
 		free(e);
@@ -482,6 +615,7 @@ void hv_eventfds_free(struct hv_vm *vm)
 
 	if (!s)
 		return;
+	vfs_notifier_unregister(&s->notifier);
 	if (s->quit >= 0) {
 		signal_fd(s->quit);
 		pthread_join(s->thread, NULL);

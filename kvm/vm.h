@@ -65,7 +65,7 @@ struct hv_vm {
 	/* x86/mmu/ and memslots.c */
 	struct hv_memslots *_Atomic slots[HV_NR_AS];
 	struct hv_mmu *mmu;
-	struct vfs_mm_notifier mm_notifier;
+	struct vfs_notifier mm_notifier;
 	u64 dirty_ring_bytes;
 	u64 manual_dirty_protect;	/* KVM_DIRTY_LOG_* bits enabled */
 

@@ -51,8 +51,8 @@ int shim_close(int fd) SHIM_EXPORT(close);
 int shim_close(int fd)
 {
 	shim_resolve();
-	/* A cancellation point, which vfs/ must not be: only ours go there. */
-	return vfs_is_file(fd) ? shim_ret(vfs_close(fd)) : shim_real_close(fd);
+	/* A cancellation point, which vfs_close() is not: only what matters goes there. */
+	return vfs_is_file(fd) || vfs_is_watched(fd) ? shim_ret(vfs_close(fd)) : shim_real_close(fd);
 }
 
 int shim_close_range(unsigned first, unsigned last, int flags) SHIM_EXPORT(close_range);
@@ -81,16 +81,16 @@ int shim_dup2(int fd, int to) SHIM_EXPORT(dup2);
 int shim_dup2(int fd, int to)
 {
 	shim_resolve();
-	return vfs_is_file(fd) || vfs_is_file(to) ? shim_ret(vfs_dup_to(fd, to, 0)) :
-						    shim_real_dup2(fd, to);
+	return vfs_is_file(fd) || vfs_is_file(to) || vfs_is_watched(to) ?
+		       shim_ret(vfs_dup_to(fd, to, 0)) : shim_real_dup2(fd, to);
 }
 
 int shim_dup3(int fd, int to, int flags) SHIM_EXPORT(dup3);
 int shim_dup3(int fd, int to, int flags)
 {
 	shim_resolve();
-	return fd != to && (vfs_is_file(fd) || vfs_is_file(to)) ? shim_ret(vfs_dup_to(fd, to, flags)) :
-								  shim_real_dup3(fd, to, flags);
+	return fd != to && (vfs_is_file(fd) || vfs_is_file(to) || vfs_is_watched(to)) ?
+		       shim_ret(vfs_dup_to(fd, to, flags)) : shim_real_dup3(fd, to, flags);
 }
 
 #define FCNTL(name) \

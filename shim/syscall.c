@@ -62,6 +62,10 @@ long shim_syscall_file(long nr, long a, long b, long c, long d, long e, long f)
 		if (path && path[0] == '/' && vfs_is_node(path))
 			return shim_ret(vfs_open(path, (int)(path_first ? b : c)));
 		break;
+	case SYS_close:
+		if (vfs_is_file((int)a) || vfs_is_watched((int)a))
+			return shim_ret(vfs_close((int)a));
+		break;
 	case SYS_close_range:
 		return shim_ret(vfs_close_range((unsigned)a, (unsigned)b, (int)c));
 	case SYS_mmap:
@@ -75,11 +79,11 @@ long shim_syscall_file(long nr, long a, long b, long c, long d, long e, long f)
 	case SYS_madvise:
 		return shim_ret(vfs_madvise((void *)a, (size_t)b, (int)c));
 	case SYS_dup2:
-		if (vfs_is_file((int)a) || vfs_is_file((int)b))
+		if (vfs_is_file((int)a) || vfs_is_file((int)b) || vfs_is_watched((int)b))
 			return shim_ret(vfs_dup_to((int)a, (int)b, 0));
 		break;
 	case SYS_dup3:
-		if (a != b && (vfs_is_file((int)a) || vfs_is_file((int)b)))
+		if (a != b && (vfs_is_file((int)a) || vfs_is_file((int)b) || vfs_is_watched((int)b)))
 			return shim_ret(vfs_dup_to((int)a, (int)b, (int)c));
 		break;
 	default:
@@ -91,8 +95,6 @@ long shim_syscall_file(long nr, long a, long b, long c, long d, long e, long f)
 			return shim_ret_size(vfs_read((int)a, (void *)b, (size_t)c));
 		if (nr == SYS_write)
 			return shim_ret_size(vfs_write((int)a, (const void *)b, (size_t)c));
-		if (nr == SYS_close)
-			return shim_ret(vfs_close((int)a));
 		if (nr == SYS_dup)
 			return shim_ret(vfs_dup((int)a, 0, false));
 		if (nr == SYS_fcntl && (b == F_DUPFD || b == F_DUPFD_CLOEXEC))

@@ -185,11 +185,16 @@ struct vfs_file *vfs_file_get(int fd, const struct vfs_file_ops *ops)
 
 void vfs_file_put(struct vfs_file *f)
 {
+	int state;
+
 	if (atomic_fetch_sub(&f->refs, 1) != 1)
 		return;
+	/* What is released closes descriptors and waits, where a cancelled thread would end in the middle. */
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
 	if (f->ops && f->ops->release && usable(f))
 		f->ops->release(f);
 	file_recycle(f);
+	pthread_setcancelstate(state, NULL);
 }
 
 bool vfs_is_file(int fd)
@@ -591,6 +596,12 @@ static struct vfs_file *take_from(struct slot *s)
 	return atomic_exchange(&s->file, NULL);
 }
 
+/* What a close of @fd has to tell: not in a child of vfork(), whose descriptors are others. */
+static bool take_watch(int fd)
+{
+	return vfs_is_watched(fd) && table_is_mine() && vfs_unwatch(fd);
+}
+
 int vfs_close(int fd)
 {
 	/*
@@ -598,8 +609,15 @@ int vfs_close(int fd)
 	 * object lives on until calls under way have put their references.
 	 */
 	struct vfs_file *f = take_from(slot_of(fd, false));
-	int ret = close(fd) < 0 ? -errno : 0;
+	bool tell = take_watch(fd);
+	int ret, state;
 
+	/* As in vfs_file_put(). */
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+	ret = close(fd) < 0 ? -errno : 0;
+	pthread_setcancelstate(state, NULL);
+	if (tell)
+		vfs_tell_closed(fd);
 	if (f)
 		vfs_file_put(f);
 	return ret;
@@ -607,17 +625,20 @@ int vfs_close(int fd)
 
 int vfs_close_range(unsigned first, unsigned last, int flags)
 {
+	bool closes = first <= last && !(flags & ~CLOSE_RANGE_UNSHARE) && table_is_mine();
 	unsigned end = min(last, MAX_CHUNKS * CHUNK_SIZE - 1);
+	int ret;
 
-	if (first <= last && !(flags & CLOSE_RANGE_CLOEXEC) && table_is_mine()) {
-		for (unsigned fd = first; fd <= end; fd++) {
-			if (!slot_of((int)fd, false))
-				fd |= CHUNK_SIZE - 1;	/* no chunk: on to the next */
-			else if (vfs_is_file((int)fd))
-				vfs_close((int)fd);
-		}
+	for (unsigned fd = first; closes && fd <= end; fd++) {
+		if (!slot_of((int)fd, false))
+			fd |= CHUNK_SIZE - 1;	/* no chunk: on to the next */
+		else if (vfs_is_file((int)fd))
+			vfs_close((int)fd);
 	}
-	return close_range(first, last, flags) < 0 ? -errno : 0;
+	ret = close_range(first, last, flags) < 0 ? -errno : 0;
+	if (closes && !ret)
+		vfs_tell_closed_range(first, last);
+	return ret;
 }
 
 int vfs_dup(int fd, int min_fd, bool cloexec)
@@ -647,6 +668,7 @@ int vfs_dup_to(int fd, int to, int flags)
 {
 	struct vfs_file *f, *before, *none = NULL;
 	struct slot *s;
+	bool tell;
 	int ret;
 
 	if (fd == to)
@@ -654,7 +676,12 @@ int vfs_dup_to(int fd, int to, int flags)
 	f = vfs_file_get(fd, NULL);
 	s = slot_of(to, f != NULL);
 	before = take_from(s);
+	tell = take_watch(to);
 	ret = dup3(fd, to, flags) < 0 ? -errno : to;
+	if (tell && ret < 0)
+		vfs_watch(to);
+	else if (tell)
+		vfs_tell_closed(to);
 	if (ret < 0 && before && atomic_compare_exchange_strong(&s->file, &none, before))
 		before = NULL;
 	if (ret >= 0 && f && s && table_is_mine()) {

@@ -158,17 +158,42 @@ int vfs_dup_to(int fd, int to, int flags);
 bool vfs_is_file(int fd);
 
 /*
- * Address-space notifier: called before a client's mapping of [start, end) is
- * changed or removed (munmap, mremap, mprotect, madvise, MAP_FIXED). Registering is rare;
- * callbacks run on the calling thread and may block.
+ * Notifiers. Registering is rare; callbacks run on the calling thread and may block, but not
+ * register. Both are optional.
  */
-struct vfs_mm_notifier {
-	void (*invalidate)(struct vfs_mm_notifier *n, u64 start, u64 end);
-	struct vfs_mm_notifier *next;	/* vfs/ only */
+struct vfs_notifier {
+	/*
+	 * Before a client's mapping of [start, end) is changed or removed (munmap, mremap,
+	 * mprotect, madvise, MAP_FIXED).
+	 */
+	void (*invalidate)(struct vfs_notifier *n, u64 start, u64 end);
+	/* After a watched descriptor was closed or got another file; the number may be in use again. */
+	void (*closed)(struct vfs_notifier *n, int fd);
+	struct vfs_notifier *next;	/* vfs/ only */
 };
-void vfs_mm_register(struct vfs_mm_notifier *n);
-void vfs_mm_unregister(struct vfs_mm_notifier *n);
+void vfs_notifier_register(struct vfs_notifier *n);
+void vfs_notifier_unregister(struct vfs_notifier *n);
 void vfs_mm_invalidate(u64 start, u64 end);
+
+/*
+ * A descriptor of the client is watched until it is closed once, which is told. Seen is what
+ * comes through the calls above: not what libc closes for itself (fclose()), nor other processes.
+ */
+void vfs_watch(int fd);
+/* True if closing @fd has to come here. No system call. */
+bool vfs_is_watched(int fd);
+/* vfs/ only: no longer; true if it was. */
+bool vfs_unwatch(int fd);
+void vfs_tell_closed(int fd);
+void vfs_tell_closed_range(unsigned first, unsigned last);
+
+/*
+ * Duplicates that are ours and not the client's, close-on-exec; a descriptor or -errno. Who looks for
+ * descriptors of the client leaves them out.
+ */
+int vfs_keep(int fd);
+bool vfs_is_kept(int fd);
+void vfs_drop(int fd);
 
 /*
  * Signals and KVM_RUN. A client's caught signal must end KVM_RUN although no

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <setjmp.h>
@@ -222,7 +223,7 @@ static void forked_child_gets_eio(void **state)
 }
 
 static u64 inv_start, inv_end;
-static void on_invalidate(struct vfs_mm_notifier *n, u64 start, u64 end)
+static void on_invalidate(struct vfs_notifier *n, u64 start, u64 end)
 {
 	inv_start = start;
 	inv_end = end;
@@ -230,10 +231,10 @@ static void on_invalidate(struct vfs_mm_notifier *n, u64 start, u64 end)
 
 static void notifier_hears_munmap(void **state)
 {
-	struct vfs_mm_notifier n = { .invalidate = on_invalidate };
+	struct vfs_notifier n = { .invalidate = on_invalidate };
 	void *p = vfs_mmap(NULL, 8192, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	vfs_mm_register(&n);
+	vfs_notifier_register(&n);
 	assert_int_equal(vfs_munmap(p, 8192), 0);
 	assert_int_equal(inv_start, (u64)p);
 	assert_int_equal(inv_end, (u64)p + 8192);
@@ -248,11 +249,64 @@ static void notifier_hears_munmap(void **state)
 	assert_ptr_equal(vfs_mremap(p, 8192, 4096, 0, NULL), p);
 	assert_int_equal(inv_end, (u64)p + 8192);
 	vfs_munmap(p, 4096);
-	vfs_mm_unregister(&n);
+	vfs_notifier_unregister(&n);
 	inv_start = 0;
 	p = vfs_mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	vfs_munmap(p, 4096);
 	assert_int_equal(inv_start, 0);
+}
+
+static int closed_fd, closed_times;
+static void on_closed(struct vfs_notifier *n, int fd)
+{
+	closed_fd = fd;
+	closed_times++;
+}
+
+static void notifier_hears_close(void **state)
+{
+	struct vfs_notifier n = { .closed = on_closed };
+	int fd = dup(0), far = fcntl(0, F_DUPFD, 700), status, mine;
+	pid_t pid;
+
+	vfs_notifier_register(&n);
+	closed_times = 0;
+	/* What nobody watches, and what closes nothing. */
+	assert_int_equal(vfs_close(dup(0)), 0);
+	vfs_watch(fd);
+	vfs_watch(far);
+	assert_true(vfs_is_watched(fd) && !vfs_is_watched(fd + 1));
+	assert_int_equal(vfs_dup_to(9999, fd, 0), -EBADF);
+	assert_int_equal(vfs_close_range((unsigned)fd, ~0u, CLOSE_RANGE_CLOEXEC), 0);
+	assert_int_equal(vfs_close_range((unsigned)fd, 0, 0), -EINVAL);
+	pid = fork();
+	if (!pid)
+		_exit(vfs_close(fd) || closed_times);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_int_equal(closed_times, 0);
+	assert_true(vfs_is_watched(fd) && vfs_is_watched(far));
+	/* Once. */
+	assert_int_equal(vfs_dup_to(0, fd, 0), fd);
+	assert_int_equal(closed_fd, fd);
+	assert_int_equal(vfs_close(fd), 0);
+	assert_int_equal(closed_times, 1);
+	assert_int_equal(vfs_close_range(700, 700, 0), 0);
+	assert_int_equal(closed_fd, far);
+	assert_int_equal(closed_times, 2);
+	assert_false(vfs_is_watched(far));
+	/* Numbers that there cannot be. */
+	vfs_watch(-1);
+	vfs_watch(1 << 30);
+	assert_false(vfs_is_watched(-1) || vfs_is_watched(1 << 30));
+	vfs_notifier_unregister(&n);
+	mine = vfs_keep(0);
+	assert_true(vfs_is_kept(mine) && !vfs_is_kept(0));
+	assert_int_equal(fcntl(mine, F_GETFD), FD_CLOEXEC);
+	vfs_drop(mine);
+	assert_int_equal(fcntl(mine, F_GETFD), -1);
+	assert_false(vfs_is_kept(mine));
+	assert_int_equal(vfs_keep(9999), -EBADF);
 }
 
 static int kicks, handled;
@@ -497,6 +551,7 @@ int main(void)
 		cmocka_unit_test(children_release_nothing),
 		cmocka_unit_test(forked_child_gets_eio),
 		cmocka_unit_test(notifier_hears_munmap),
+		cmocka_unit_test(notifier_hears_close),
 		cmocka_unit_test(signal_kicks_before_handler),
 		cmocka_unit_test(kicks_of_another_thread),
 		cmocka_unit_test(guarded_signal),

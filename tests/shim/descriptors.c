@@ -4,9 +4,12 @@
  * other processes hold, SCM_RIGHTS, and calls through syscall(2)'s libc function.
  * Replay: build/userkvm run -- build/tests/shim/shim_descriptors
  */
+#include <dirent.h>
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -167,6 +170,210 @@ static void served_by_another_process(void **state)
 	close(memory);
 }
 
+/* ---- irqfd: it ends with the last descriptor of its eventfd, as KVM's does ---- */
+
+#define COUNTER 0x3000u	/* of interrupts */
+
+/*
+ * Real mode: vector 0x20 at 0:0x80 counts at COUNTER. 8259s in their state of reset but for the
+ * base vector and the mask; the GSI is a line of theirs.
+ */
+static const unsigned char code_count[] = {
+	0xb0, 0x11, 0xe6, 0x20, 0xb0, 0x20, 0xe6, 0x21, 0xb0, 0x04, 0xe6, 0x21,	/* ICW1, 2, 3 */
+	0xb0, 0x01, 0xe6, 0x21, 0xb0, 0xdf, 0xe6, 0x21,	/* ICW4; all but line 5 masked */
+	0xfb, 0xf4, 0xeb, 0xfc,				/* STI; HLT; again */
+};
+static const unsigned char code_handler[] = {
+	0xff, 0x06, COUNTER & 0xff, COUNTER >> 8,	/* INC word [COUNTER] */
+	0xb0, 0x20, 0xe6, 0x20, 0xcf,			/* OUT 0x20, EOI; IRET */
+};
+
+static void *run_vcpu(void *arg)
+{
+	struct vm *vm = arg;
+
+	while (ioctl(vm->vcpu, KVM_RUN, 0) == 0 || (errno == EINTR && !vm->run->immediate_exit))
+		;
+	return NULL;
+}
+
+static void kicked(int sig)
+{
+}
+
+struct counting {
+	struct vm vm;
+	pthread_t thread;
+};
+
+static void counting_new(struct counting *c)
+{
+	static const struct sigaction sa = { .sa_handler = kicked };
+
+	assert_int_equal(vm_new(&c->vm, code_count, sizeof(code_count)), 0);
+	memcpy(c->vm.ram + 0x800, code_handler, sizeof(code_handler));
+	/* Vector 0x25, in a table that is where code begins, above which it does not reach. */
+	memcpy(c->vm.ram + 0x25 * 4, "\x00\x08\x00\x00", 4);
+	sigaction(SIGUSR1, &sa, NULL);
+	pthread_create(&c->thread, NULL, run_vcpu, &c->vm);
+}
+
+static void counting_free(struct counting *c)
+{
+	c->vm.run->immediate_exit = 1;
+	pthread_kill(c->thread, SIGUSR1);
+	pthread_join(c->thread, NULL);
+	vm_free(&c->vm);
+}
+
+static unsigned interrupts(const struct counting *c)
+{
+	return *(volatile unsigned short *)(c->vm.ram + COUNTER);
+}
+
+static int more_interrupts(const struct counting *c, unsigned than, unsigned ms)
+{
+	for (unsigned i = 0; i < ms && interrupts(c) <= than; i++)
+		usleep(1000);
+	return interrupts(c) > than;
+}
+
+static int attach(struct counting *c, int fd, unsigned flags)
+{
+	struct kvm_irqfd f = { .fd = (unsigned)fd, .gsi = 5, .flags = flags };
+
+	return ioctl(c->vm.fd, KVM_IRQFD, &f);
+}
+
+static unsigned descriptors(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	unsigned n = 0;
+
+	assert_non_null(dir);
+	while (readdir(dir))
+		n++;
+	closedir(dir);
+	return n;
+}
+
+static void by_close(int fd) { assert_int_equal(close(fd), 0); }
+static void by_syscall(int fd) { assert_int_equal(syscall(SYS_close, fd), 0); }
+static void by_range(int fd) { assert_int_equal(close_range((unsigned)fd, (unsigned)fd, 0), 0); }
+
+static void by_dup2(int fd)
+{
+	assert_int_equal(dup2(STDIN_FILENO, fd), fd);
+	close(fd);
+}
+
+static void by_dup3(int fd)
+{
+	assert_int_equal(dup3(STDIN_FILENO, fd, O_CLOEXEC), fd);
+	close(fd);
+}
+
+static void by_syscall_dup2(int fd)
+{
+	assert_int_equal(syscall(SYS_dup2, STDIN_FILENO, fd), fd);
+	close(fd);
+}
+
+static void irqfd_ends_with_its_eventfd(void **state)
+{
+	static void (*const ways[])(int) = { by_close, by_syscall, by_range, by_dup2, by_dup3, by_syscall_dup2 };
+	struct counting c;
+	unsigned before;
+	int first, last;
+
+	counting_new(&c);
+	/* The first makes a thread with descriptors of its own. */
+	first = eventfd(0, 0);
+	assert_int_equal(attach(&c, first, 0), 0);
+	assert_int_equal(attach(&c, first, KVM_IRQFD_FLAG_DEASSIGN), 0);
+	close(first);
+	before = descriptors();
+	for (unsigned i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
+		unsigned n = interrupts(&c);
+
+		first = eventfd(0, 0);
+		last = i % 2 ? dup(first) : fcntl(first, F_DUPFD_CLOEXEC, 90);
+		assert_int_equal(attach(&c, first, 0), 0);
+		ways[i](first);
+		/* A duplicate is left: attached. */
+		assert_int_equal(eventfd_write(last, 1), 0);
+		assert_true(more_interrupts(&c, n, 20000));
+		assert_int_equal(attach(&c, last, 0), -1);
+		assert_int_equal(errno, EBUSY);
+		ways[i](last);
+		assert_int_equal(descriptors(), before);
+	}
+	counting_free(&c);
+}
+
+/* The program has closed it, another process rings on. */
+static void irqfd_of_another_process(void **state)
+{
+	int pair[2], fd = eventfd(0, 0), status;
+	struct counting c;
+	pid_t pid;
+
+	counting_new(&c);
+	assert_int_equal(attach(&c, fd, 0), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	pid = fork();
+	if (!pid) {
+		int got = receive_fd(pair[1]);
+		char byte;
+
+		close_range(0, (unsigned)pair[1] - 1, 0);
+		while (got >= 0 && read(pair[1], &byte, 1) == 1)
+			eventfd_write(got, 1);
+		_exit(got < 0);
+	}
+	close(pair[1]);
+	send_fd(pair[0], fd);
+	close(fd);
+	for (unsigned i = 0; i < 3; i++) {
+		unsigned n = interrupts(&c);
+
+		assert_int_equal(write(pair[0], "x", 1), 1);
+		assert_true(more_interrupts(&c, n, 20000));
+	}
+	close(pair[0]);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	counting_free(&c);
+}
+
+static void *close_while_cancelled(void *arg)
+{
+	pthread_cancel(pthread_self());
+	close(*(int *)arg);
+	pthread_testcancel();
+	return NULL;
+}
+
+/* A thread that is to end closes whole files, not halves. */
+static void closed_by_a_cancelled_thread(void **state)
+{
+	unsigned before = descriptors();
+	void *result;
+	pthread_t t;
+	struct vm vm;
+
+	assert_int_equal(vm_new(&vm, code_out, sizeof(code_out)), 0);
+	munmap(vm.run, RUN_BYTES);
+	close(vm.vcpu);
+	pthread_create(&t, NULL, close_while_cancelled, &vm.fd);
+	pthread_join(t, &result);
+	assert_ptr_equal(result, PTHREAD_CANCELED);
+	assert_int_equal(close(vm.fd), -1);
+	close(vm.sys);
+	assert_int_equal(descriptors(), before);
+	munmap(vm.ram, RAM);
+}
+
 /* A VM's descriptor that comes by a socket is a descriptor without a VM: refused, and harmless. */
 static void passed_vm(void **state)
 {
@@ -227,6 +434,9 @@ int main(void)
 		cmocka_unit_test(close_on_exec),
 		cmocka_unit_test(polled),
 		cmocka_unit_test(served_by_another_process),
+		cmocka_unit_test(irqfd_ends_with_its_eventfd),
+		cmocka_unit_test(irqfd_of_another_process),
+		cmocka_unit_test(closed_by_a_cancelled_thread),
 		cmocka_unit_test(passed_vm),
 		cmocka_unit_test(through_syscall),
 	};

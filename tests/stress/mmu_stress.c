@@ -119,11 +119,11 @@ unsigned x86_model_physbits(const struct x86_model *model)
 	return 46;
 }
 
-void vfs_mm_register(struct vfs_mm_notifier *n)
+void vfs_notifier_register(struct vfs_notifier *n)
 {
 }
 
-void vfs_mm_unregister(struct vfs_mm_notifier *n)
+void vfs_notifier_unregister(struct vfs_notifier *n)
 {
 }
 

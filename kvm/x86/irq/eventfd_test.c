@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: MIT
 /* irqfd and ioeventfd through real eventfds. */
+#include <dirent.h>
 #include <errno.h>
+#include <linux/close_range.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "kvm/host_time.h"
@@ -157,16 +161,166 @@ static void interrupts(void **state)
 	assert_int_equal(take(f->e[0]), 1);
 }
 
-static void survives_close(void **state)
+/* ---- The program's last close ---- */
+
+/* How many this process has, those that we keep included. */
+static unsigned descriptors(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	unsigned n = 0;
+
+	assert_non_null(dir);
+	while (readdir(dir))
+		n++;
+	closedir(dir);
+	return n;
+}
+
+static void close_plainly(int fd) { assert_int_equal(vfs_close(fd), 0); }
+static void close_a_range(int fd) { assert_int_equal(vfs_close_range((unsigned)fd, (unsigned)fd, 0), 0); }
+
+static void put_another_there(int fd)
+{
+	assert_int_equal(vfs_dup_to(STDIN_FILENO, fd, 0), fd);
+	close(fd);
+}
+
+static void detaches_at_the_last_close(void **state)
+{
+	static void (*const ways[])(int) = { close_plainly, close_a_range, put_another_there };
+	struct fixture *f = *state;
+	unsigned before;
+
+	/* What the first one makes for all. */
+	assert_int_equal(irqfd(f->vm, f->e[0], 24, 0, 0), 0);
+	before = descriptors();
+	for (unsigned i = 0; i < ARRAY_SIZE(ways); i++) {
+		int first = eventfd(0, 0), last = dup(first);
+
+		assert_int_equal(irqfd(f->vm, first, 25, 0, 0), 0);
+		ways[i](first);
+		/* One is left: as ever, and the count is taken. */
+		assert_int_equal(descriptors(), before + 2);
+		add(last, 1);
+		assert_int_equal(wait_vector(f->v, 5000), 0x52);
+		eoi(f->v);
+		assert_int_equal(take(last), 0);
+		assert_int_equal(irqfd(f->vm, last, 24, 0, 0), -EBUSY);
+		ways[(i + 1) % ARRAY_SIZE(ways)](last);
+		assert_int_equal(descriptors(), before);
+	}
+	/* The number that was watched is somebody else's by now. */
+	close_plainly(eventfd(0, 0));
+	add(f->e[0], 1);
+	assert_int_equal(wait_vector(f->v, 5000), 0x51);
+}
+
+/* Refused calls, and those that close nothing. */
+static void stays_attached(void **state)
 {
 	struct fixture *f = *state;
-	int a = eventfd(0, 0), b = dup(a);
+	int fd = eventfd(0, 0);
 
-	assert_int_equal(irqfd(f->vm, a, 24, 0, 0), 0);
-	close(a);
-	add(b, 1);
+	assert_int_equal(irqfd(f->vm, fd, 24, 0, 0), 0);
+	assert_int_equal(vfs_close_range((unsigned)fd, (unsigned)fd, 8), -EINVAL);
+	assert_int_equal(vfs_close_range((unsigned)fd, (unsigned)fd, CLOSE_RANGE_CLOEXEC), 0);
+	assert_int_equal(vfs_dup_to(9999, fd, 0), -EBADF);
+	assert_int_equal(vfs_dup_to(fd, fd, 0), fd);
+	add(fd, 1);
 	assert_int_equal(wait_vector(f->v, 5000), 0x51);
-	close(b);
+	assert_int_equal(take(fd), 0);
+	vfs_close(fd);
+}
+
+static void another_process_has_it(void **state)
+{
+	struct fixture *f = *state;
+	int fd = eventfd(0, 0), go[2], status;
+	unsigned before = descriptors();
+	char c;
+	pid_t pid;
+
+	assert_int_equal(irqfd(f->vm, f->e[0], 24, 0, 0), 0);
+	assert_int_equal(irqfd(f->vm, fd, 25, 0, 0), 0);
+	assert_int_equal(pipe(go), 0);
+	pid = fork();
+	if (!pid) {
+		close(go[1]);
+		while (read(go[0], &c, 1) == 1)
+			(void)!write(fd, &(u64){ 1 }, 8);
+		_exit(0);
+	}
+	close(go[0]);
+	before = descriptors();
+	vfs_close(fd);
+	assert_int_equal(descriptors(), before - 1);
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(write(go[1], "x", 1), 1);
+		assert_int_equal(wait_vector(f->v, 5000), 0x52);
+		eoi(f->v);
+		assert_int_equal(wait_vector(f->v, 5), -1);
+	}
+	close(go[1]);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	/* Nobody tells of that, but whoever comes next looks. */
+	assert_int_equal(irqfd(f->vm, f->e[0], 25, KVM_IRQFD_FLAG_DEASSIGN, 0), 0);
+	assert_int_equal(descriptors(), before - 3);
+}
+
+/* In the queue of a socket meanwhile. */
+static void comes_back(void **state)
+{
+	union { struct cmsghdr h; char room[CMSG_SPACE(sizeof(int))]; } c = { 0 };
+	char byte = 0;
+	struct iovec v = { &byte, 1 };
+	struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1, .msg_control = &c, .msg_controllen = sizeof(c) };
+	struct fixture *f = *state;
+	int fd = eventfd(0, 0), pair[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+	assert_int_equal(irqfd(f->vm, fd, 25, 0, 0), 0);
+	c.h = (struct cmsghdr){ .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int)) };
+	memcpy(CMSG_DATA(&c.h), &fd, sizeof(fd));
+	assert_int_equal(sendmsg(pair[0], &m, 0), 1);
+	/* What was written just before is not lost. */
+	add(fd, 1);
+	vfs_close(fd);
+	assert_int_equal(wait_vector(f->v, 5000), 0x52);
+	eoi(f->v);
+	assert_int_equal(recvmsg(pair[1], &m, 0), 1);
+	memcpy(&fd, CMSG_DATA(&c.h), sizeof(fd));
+	assert_int_equal(irqfd(f->vm, fd, 24, 0, 0), -EBUSY);
+	for (unsigned i = 1; i <= 3; i++) {
+		add(fd, 1);
+		assert_int_equal(wait_vector(f->v, 5000), 0x52);
+		eoi(f->v);
+	}
+	assert_int_equal(take(fd), 3);
+	assert_int_equal(irqfd(f->vm, fd, 25, KVM_IRQFD_FLAG_DEASSIGN, 0), 0);
+	add(fd, 1);
+	assert_int_equal(wait_vector(f->v, 20), -1);
+	assert_int_equal(irqfd(f->vm, fd, 24, 0, 0), 0);
+	assert_int_equal(wait_vector(f->v, 5000), 0x51);
+	assert_int_equal(take(fd), 0);
+	vfs_close(fd);
+	close(pair[0]);
+	close(pair[1]);
+}
+
+static void close_lowers_the_line(void **state)
+{
+	struct fixture *f = *state;
+	int fd = eventfd(0, 0);
+
+	test_mmio_write(f->v, 0xfec00000, 0x10 + 2 * 5);
+	test_mmio_write(f->v, 0xfec00010, 0x8061);
+	assert_int_equal(irqfd(f->vm, fd, 5, KVM_IRQFD_FLAG_RESAMPLE, f->e[1]), 0);
+	add(fd, 1);
+	assert_int_equal(wait_vector(f->v, 5000), 0x61);
+	vfs_close(fd);
+	eoi(f->v);
+	assert_int_equal(hv_irq_ack(f->v), -1);
+	assert_int_equal(take(f->e[1]), 0);
 }
 
 static void resample(void **state)
@@ -318,6 +472,13 @@ static void *router_main(void *arg)
 		irqfd(s->f->vm, s->f->e[1], 24, i % 2 ? KVM_IRQFD_FLAG_DEASSIGN : 0, 0);
 		ioev(s->f->vm, s->f->e[2], 0xc050, 2, PIO | (i % 2 ? DEASSIGN : 0), 0);
 		hv_irq_line(s->f->vm, 5, i & 1, HV_IRQ_USER);
+		if (i % 8 == 0) {
+			int fd = eventfd(0, 0);
+
+			assert_int_equal(irqfd(s->f->vm, fd, 24, 0, 0), 0);
+			add(fd, 1);
+			vfs_close(fd);
+		}
 		usleep(50);
 	}
 	return NULL;
@@ -348,8 +509,17 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(errors),	     T(interrupts),	T(survives_close), T(resample),
-		T(ioeventfd_errors), T(ioeventfd_hits), T(concurrent),
+		T(errors),
+		T(interrupts),
+		T(detaches_at_the_last_close),
+		T(stays_attached),
+		T(another_process_has_it),
+		T(comes_back),
+		T(close_lowers_the_line),
+		T(resample),
+		T(ioeventfd_errors),
+		T(ioeventfd_hits),
+		T(concurrent),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -261,7 +261,7 @@ static void zap_host_range(struct hv_vm *vm, u64 start, u64 end)
 	rwlock_write_unlock(&mmu->lock);
 }
 
-static void on_host_change(struct vfs_mm_notifier *n, u64 start, u64 end)
+static void on_host_change(struct vfs_notifier *n, u64 start, u64 end)
 {
 	zap_host_range(container_of(n, struct hv_vm, mm_notifier), start, end);
 }
@@ -296,7 +296,7 @@ int hv_mmu_vm_new(struct hv_vm *vm)
 	mmu->vm = vm;
 	vm->mmu = mmu;
 	vm->mm_notifier.invalidate = on_host_change;
-	vfs_mm_register(&vm->mm_notifier);
+	vfs_notifier_register(&vm->mm_notifier);
 	return 0;
 }
 
@@ -304,7 +304,7 @@ void hv_mmu_vm_free(struct hv_vm *vm)
 {
 	struct hv_mmu *mmu = vm->mmu;
 
-	vfs_mm_unregister(&vm->mm_notifier);
+	vfs_notifier_unregister(&vm->mm_notifier);
 	mmu->dying = true;
 	hv_mmu_invalidate_roots(vm);
 	epoch_barrier();
