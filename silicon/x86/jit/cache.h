@@ -51,7 +51,7 @@ struct x86_jit_trans {
 	u32 self[2], size;	/* of the exits to its own address, of the end */
 	u32 loop, loop_out;	/* of the copy for the block's loop, 0 = none, and of the way out of there */
 	u16 nr_access;
-	u8 crossed;		/* so often */
+	u8 crossed;		/* see jit_span_crossed() */
 	bool dead;
 	u8 sti;			/* index of the instruction behind an STI; 0 = none */
 	u8 dry;			/* lockstep.c: may it be run dry? */
@@ -65,7 +65,7 @@ struct jit_tables {
 	u64 rip[X86_NR_MMU_IDX][JIT_HASH_SIZE];
 	u64 entry[X86_NR_MMU_IDX][JIT_HASH_SIZE];	/* at[true][JIT_CHECKED] */
 	u64 span[JIT_SPANS];				/* slots: span.c */
-	struct x86_jit_trans *crossed;			/* left because of a span across a page end; or NULL */
+	u64 crossed;		/* translation that was left because of a span across a page end, + JIT_NO_WRITE; or 0 */
 	_Alignas(64) u8 x87[576];			/* XSAVE area: x87.c */
 };
 #define JIT_TABLES_AT ((sizeof(struct x86_cpu) + PAGE_SIZE - 1) & PAGE_MASK)
@@ -161,7 +161,8 @@ void jit_lockstep_free(struct x86_jit *j, bool statistics);
 void jit_enter(struct x86_cpu *cpu, struct x86_jit_trans *t);
 /* jit_tables.crossed is set: enough of it, and the block is translated without spans from then on. span.c */
 void jit_span_crossed(struct x86_cpu *cpu);
-#define JIT_CROSSED 8
+#define JIT_CROSSED 128		/* 8 times; without a write tag 128 times */
+#define JIT_NO_WRITE 1u		/* not across a page end, but written later than read */
 #define JIT_RUNS_NO_SPANS 0xffff	/* x86_block.runs of such a block */
 /*
  * C side of the call stub: execute instruction @nr of @t by its handler. Returns what to do

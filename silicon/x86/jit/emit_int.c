@@ -279,10 +279,41 @@ static bool prepare_flags(struct x86_jit_tr *t)
 	return false;
 }
 
+bool jit_is_add(const struct x86_op *op, const struct jit_insn *in, unsigned *r, s32 *by)
+{
+	s64 v = (s64)op->imm;
+
+	if (in->map != JIT_MAP_1 || in->flags & (JIT_I_VEX | JIT_I_ADDR32) || op->osize != 8)
+		return false;
+	*r = in->rm;
+	if (in->opcode == 0x8d) {
+		*r = in->reg;
+		*by = in->disp;
+		return in->base == in->reg && in->index == JIT_NO_REG;
+	}
+	if (in->flags & JIT_I_MEM)
+		return false;
+	if (in->opcode == 0xff && in->reg <= 1) {
+		*by = in->reg ? -1 : 1;
+		return true;
+	}
+	if ((in->opcode != 0x81 && in->opcode != 0x83) || (in->reg != JIT_ADD && in->reg != JIT_SUB))
+		return false;
+	v = in->reg == JIT_SUB ? -v : v;
+	*by = (s32)v;
+	return v == *by;
+}
+
 static void announce(struct x86_jit_tr *t, unsigned opnd, struct written w)
 {
 	const struct jit_insn *in = &t->in;
+	unsigned r;
+	s32 by;
 
+	if (jit_is_add(t->op, in, &r, &by)) {
+		jit_adds(t, r, by);
+		return;
+	}
 	if (w.reg && opnd & X86_OPND_REG_GPR)
 		jit_writes(t, guest_of(in->reg));
 	if (w.rm && opnd & X86_OPND_RM_GPR)
@@ -365,8 +396,13 @@ static bool lea(struct x86_jit_tr *t)
 	unsigned b = op->base, x = op->index;
 	int home = jit_home(op->reg);
 	struct jit_mem m = { .index = JIT_RSP, .scale = op->scale, .disp = op->disp };
+	unsigned r;
+	s32 by;
 
-	jit_writes(t, op->reg);
+	if (t->parsed && jit_is_add(op, &t->in, &r, &by))
+		jit_moves(t, r, by);
+	else
+		jit_writes(t, op->reg);
 	if (op->asize != 8 || op->osize == 2 || home < 0 || b >= X86_NR_GPRS || jit_home(b) < 0 ||
 	    (x < X86_NR_GPRS && jit_home(x) < 0)) {
 		narrow_lea(t);

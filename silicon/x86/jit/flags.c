@@ -5,6 +5,8 @@
  * instruction that made it, if these are still there; else it has been kept in
  * cpu->jit_flags. Both are exact, so that a fault finds the right RFLAGS.
  */
+#include <limits.h>
+
 #include "silicon/x86/jit/jit_priv.h"
 
 /* ---- Computing again: RAX is clobbered ---- */
@@ -203,28 +205,40 @@ static bool depends(const struct jit_flags *f, unsigned r)
 	return f->again != JIT_AGAIN_NONE && (f->a == r || (f->b == r && f->b != JIT_NO_REG));
 }
 
-void jit_writes(struct x86_jit_tr *t, unsigned r)
+/* Register @r changes: what depends on it must be made before. */
+static void settle(struct x86_jit_tr *t, unsigned r)
 {
 	struct jit_flags *f = &t->flags;
 
-	jit_span_writes(t, r);
 	if (f->where == JIT_FL_SAVED || !depends(f, r))
 		return;
 	jit_flags_read(t);
 	f->again = JIT_AGAIN_NONE;
 }
 
+void jit_writes(struct x86_jit_tr *t, unsigned r)
+{
+	jit_span_writes(t, r);
+	settle(t, r);
+}
+
+void jit_adds(struct x86_jit_tr *t, unsigned r, s32 by)
+{
+	jit_span_moves(t, r, by);
+	settle(t, r);
+}
+
 void jit_moves(struct x86_jit_tr *t, unsigned r, s32 by)
 {
 	struct jit_flags *f = &t->flags;
+	s32 moved;
 
 	jit_span_moves(t, r, by);
 	if (f->where == JIT_FL_SAVED || !depends(f, r))
 		return;
-	if (f->a == r && f->b != r) {
-		f->moved += by;
+	if (f->a == r && f->b != r && !__builtin_add_overflow(f->moved, by, &moved) && moved != INT_MIN) {
+		f->moved = moved;
 		return;
 	}
-	jit_flags_read(t);
-	f->again = JIT_AGAIN_NONE;
+	settle(t, r);
 }

@@ -169,6 +169,10 @@ void jit_writes(struct x86_jit_tr *t, unsigned r);
 void jit_def(struct x86_jit_tr *t, unsigned r, unsigned host);
 /* As jit_writes(), when @by is added to all of guest register @r by code that changes no flag. */
 void jit_moves(struct x86_jit_tr *t, unsigned r, s32 by);
+/* The same by code that changes flags. */
+void jit_adds(struct x86_jit_tr *t, unsigned r, s32 by);
+/* Is all that @op, whose encoding is @in, does to registers adding @by to all of @r? */
+bool jit_is_add(const struct x86_op *op, const struct jit_insn *in, unsigned *r, s32 *by);
 
 /* ---- Flags ---- */
 
@@ -221,6 +225,9 @@ void jit_ea(struct x86_jit_tr *t);
 
 /* Fill slot @n of @s again; returns the place of the rel32 to where that is not possible. RAX, RCX, flags: clobbered. */
 u8 *jit_span_fill(struct x86_jit_tr *t, const struct jit_span *s, unsigned n);
+
+/* RAX += JIT_NO_WRITE if all of @s is in one page. RCX and flags are clobbered. */
+void jit_span_if_inside(struct x86_jit_tr *t, const struct jit_span *s);
 
 /* ---- Spans: span.c ---- */
 

@@ -399,15 +399,20 @@ static void choose_access(void)
 		reg = X86_RAX;
 	if (rnd(3))
 		disp &= ~15;
-	if (rnd(12) == 0) {
-		/* add base, imm8; inc reg; push reg; pop reg */
-		const u8 change[4][4] = {
+	if (rnd(8) == 0) {
+		/* add base, imm8; sub base, imm8; inc base; lea base, [base + disp8]; inc reg; push reg; pop reg */
+		const u8 change[7][4] = {
 			{ 0x48 | base >> 3, 0x83, 0xc0 | (base & 7), (u8)disp },
+			{ 0x48 | base >> 3, 0x83, 0xe8 | (base & 7), (u8)disp },
+			{ 0x48 | base >> 3, 0xff, 0xc0 | (base & 7), 0x90 },
+			{ 0x48 | (base >> 3) * 5, 0x8d, 0x40 | (base & 7) * 9, (u8)disp },
 			{ 0x48 | reg >> 3, 0xff, 0xc0 | (reg & 7), 0x90 },
 			{ 0x40 | reg >> 3, 0x50 | (reg & 7), 0x90, 0x90 }, { 0x40 | reg >> 3, 0x58 | (reg & 7), 0x90, 0x90 },
 		};
+		u32 n = rnd(7);
 
-		memcpy(p, change[rnd(4)], 4);
+		/* RSP as a base has another form. */
+		memcpy(p, change[n == 3 && base == X86_RSP ? 0 : n], 4);
 		code_len += 4;
 		return;
 	}
@@ -595,6 +600,8 @@ static void test_last_address(void **state)
 
 static int setup(void **state)
 {
+	u64 pte;
+
 	setenv("USERKVM_JIT_HOT", "0", 1);
 	ZydisDecoderInit(&dec, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
 	interp = test_cpu_new();
@@ -606,6 +613,10 @@ static int setup(void **state)
 	if (x86_set_xcr0(interp, 7) || x86_set_xcr0(jit, 7))
 		return -1;
 	*test_pte(READ_ONLY) &= ~2ull;
+	/* Neighbours that are none in memory: what is taken to be in the wrong page shows. */
+	pte = *test_pte(T_DATA + PAGE_SIZE);
+	*test_pte(T_DATA + PAGE_SIZE) = *test_pte(T_DATA + 2 * PAGE_SIZE);
+	*test_pte(T_DATA + 2 * PAGE_SIZE) = pte;
 	/* What is not restored before each run is out of reach. */
 	for (u64 a = T_MEM + USED; a < T_MEM + T_SIZE; a += PAGE_SIZE)
 		*test_pte(a) = 0;

@@ -17,6 +17,7 @@
  *
  * The array is that of the block's TLB index, which is part of a translation's key.
  */
+#include "silicon/x86/jit/cache.h"
 #include "silicon/x86/jit/jit_priv.h"
 #include "silicon/x86/mmu/mem.h"
 
@@ -258,6 +259,22 @@ u8 *jit_span_fill(struct x86_jit_tr *t, const struct jit_span *s, unsigned n)
 	jit_load(a, JIT_RCX, tlb_field(t, offsetof(struct x86_tlb, addend)), 8);
 	jit_store(a, JIT_RCX, jit_span_slot(n), 8);
 	return no;
+}
+
+void jit_span_if_inside(struct x86_jit_tr *t, const struct jit_span *s)
+{
+	struct jit_asm *a = &t->a;
+	u8 *crosses;
+
+	/* RAX serves a second register in memory. */
+	jit_store(a, JIT_RAX, JIT_FIELD(jit_tmp), 8);
+	ea(t, s->base, s->index, s->scale, s->lo, 8);
+	jit_load(a, JIT_RAX, JIT_FIELD(jit_tmp), 8);
+	jit_alu_ri(a, JIT_AND, JIT_RCX, (s32)(PAGE_SIZE - 1), 4);
+	jit_alu_ri(a, JIT_CMP, JIT_RCX, (s32)PAGE_SIZE - (s->hi - s->lo), 4);
+	crosses = jit_jcc8(a, JIT_A);
+	jit_alu_ri(a, JIT_OR, JIT_RAX, JIT_NO_WRITE, 8);
+	jit_bind8(a, crosses);
 }
 
 /* The operand is in a span: t->at. False: it is not. */

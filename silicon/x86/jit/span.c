@@ -14,7 +14,8 @@
  *
  * If the first operand misses, the handler makes its access and fills the TLB, and the look
  * is taken again. A span across a page end leaves the block there for the interpreter;
- * when that has happened some times the block is translated without spans.
+ * when that has happened some times the block is translated without spans. So does one that
+ * is looked up for a store to come, where the page has been read only; that ends with the store.
  */
 #include "silicon/x86/jit/cache.h"
 #include "silicon/x86/mmu/mem.h"
@@ -46,20 +47,27 @@ void jit_span_writes(struct x86_jit_tr *t, unsigned r)
 			t->span[i].valid = false;
 }
 
+/* What adding @by to register @r adds to [base + (index << scale)]. */
+static s64 moves(unsigned base, unsigned index, unsigned scale, unsigned r, s32 by)
+{
+	return (base == r ? (s64)by : 0) + (index == r ? (s64)by << scale : 0);
+}
+
 void jit_span_moves(struct x86_jit_tr *t, unsigned r, s32 by)
 {
 	for (unsigned i = 0; i < JIT_SPANS; i++) {
 		struct jit_span *s = &t->span[i];
+		s64 d = moves(s->base, s->index, s->scale, r, by);
 
-		if (!s->valid || !uses(s, r))
+		if (!s->valid || !d)
 			continue;
-		if (s->index == r) {
+		if (d <= -DISP_MAX || d >= DISP_MAX || s->lo - d <= -2 * DISP_MAX || s->lo - d >= 2 * DISP_MAX) {
 			s->valid = false;
 			continue;
 		}
-		s->lo -= by;
-		s->hi -= by;
-		s->aligned_at -= by;
+		s->lo -= (s32)d;
+		s->hi -= (s32)d;
+		s->aligned_at -= (s32)d;
 	}
 }
 
@@ -104,34 +112,52 @@ static bool names(const struct x86_op *op, unsigned r)
 	return (op->opnd & X86_OPND_REG_GPR && op->reg == r) || (op->opnd & X86_OPND_RM_GPR && op->rm == r);
 }
 
+/* @op names a register of @s: does it add to it only? Then *@moved is what has been added to the address. */
+static bool moved_by(const struct jit_span *s, const struct x86_op *op, const u8 *bytes, s64 *moved)
+{
+	struct jit_insn in;
+	unsigned r;
+	s32 by;
+
+	if (!jit_parse(bytes, op->len, 8, &in) || !jit_is_add(op, &in, &r, &by))
+		return false;
+	*moved += moves(s->base, s->index, s->scale, r, by);
+	return *moved > -DISP_MAX && *moved < DISP_MAX;
+}
+
 int jit_span_plan(struct x86_jit_tr *t, bool aligned)
 {
 	const struct x86_op *first = t->op, *op = first;
 	struct jit_span s = { .base = first->base, .index = first->index, .scale = first->scale, .lo = first->disp,
-			      .hi = first->disp + first->msize };
+			      .hi = first->disp + first->msize, .write = first->opnd & X86_OPND_WRITE };
 	unsigned n = 0, slot = t->next_span;
+	const u8 *bytes = t->bytes;
+	s64 moved = 0;
 
 	if (!t->spans || !eligible(first))
 		return -1;
 	for (unsigned k = t->nr; ; ) {
-		if (names(op, s.base) || names(op, s.index) || ++k == t->block->nr_ops)
+		if ((names(op, s.base) || names(op, s.index)) && !moved_by(&s, op, bytes, &moved))
 			break;
+		if (++k == t->block->nr_ops)
+			break;
+		bytes += op->len;
 		op = &t->block->op[k];
 		if (eligible(op) && same_registers(op, first)) {
-			s32 lo = op->disp < s.lo ? op->disp : s.lo, end = op->disp + op->msize;
-			s32 hi = end > s.hi ? end : s.hi;
+			s64 at = op->disp + moved, end = at + op->msize;
+			s64 lo = at < s.lo ? at : s.lo, hi = end > s.hi ? end : s.hi;
 
 			if (hi - lo > SPAN_MAX)
 				continue;
-			s.lo = lo;
-			s.hi = hi;
+			s.lo = (s32)lo;
+			s.hi = (s32)hi;
+			s.write |= op->opnd & X86_OPND_WRITE;
 			n++;
 		}
 	}
 	if (!n)
 		return -1;
 	s.valid = true;
-	s.write = first->opnd & X86_OPND_WRITE;
 	if (aligned) {
 		s.aligned = first->msize;
 		s.aligned_at = first->disp;
@@ -149,10 +175,12 @@ int jit_span_plan(struct x86_jit_tr *t, bool aligned)
 
 void jit_span_crossed(struct x86_cpu *cpu)
 {
-	struct x86_jit_trans *t = jit_tables(cpu)->crossed;
+	u64 word = jit_tables(cpu)->crossed;
+	struct x86_jit_trans *t = (struct x86_jit_trans *)(word & ~(u64)JIT_NO_WRITE);
 
-	jit_tables(cpu)->crossed = NULL;
-	if (t->dead || ++t->crossed < JIT_CROSSED)
+	jit_tables(cpu)->crossed = 0;
+	t->crossed += word & JIT_NO_WRITE ? 1 : 16;
+	if (t->dead || t->crossed < JIT_CROSSED)
 		return;
 	t->block->runs = JIT_RUNS_NO_SPANS;
 	jit_drop(cpu, t);

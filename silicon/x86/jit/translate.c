@@ -172,10 +172,13 @@ static void leave_at(struct x86_jit_tr *t, u64 rip, unsigned nr, bool saved)
 /* The handler has been called for the first operand of a span; flags are in cpu->jit_flags. */
 static void fill_span(struct x86_jit_tr *t, const struct jit_cold *c, const struct x86_jit_trans *tr)
 {
+	bool ahead = c->span.write && !(t->block->op[c->nr].opnd & X86_OPND_WRITE);
 	u8 *cross = jit_span_fill(t, &c->span, c->lead - 1u), *filled = jit_jmp(&t->a);
 
 	jit_bind(&t->a, cross);
 	jit_mov_imm(&t->a, JIT_RAX, (u64)tr);
+	if (ahead)
+		jit_span_if_inside(t, &c->span);
 	jit_store(&t->a, JIT_RAX, jit_at(JIT_RBP, JIT_TABLE(crossed)), 8);
 	leave_at(t, t->lin + tr->off[c->nr] + t->block->op[c->nr].len, c->nr + 1u, true);
 	jit_bind(&t->a, filled);
