@@ -24,6 +24,7 @@ struct vblk_cfg {
 	bool no_indirect, no_event_idx;
 	u32 spin_us;		/* look at the ring that long before sleeping; 0 = VBLK_SPIN_US while that pays */
 	bool no_spin;		/* sleep at once */
+	int cancel_fd;		/* readable: vblk_open_device() gives up, -EINTR; 0 = none */
 };
 
 #define VBLK_SPIN_US 50

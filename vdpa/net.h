@@ -25,6 +25,7 @@ struct vnet_cfg {
 	u16 pairs;		/* queue pairs wanted; 0 or 1: one, without asking for more */
 	u16 depth;		/* ring size, 0 = the device's, within reason */
 	bool no_indirect, no_event_idx, no_mergeable;
+	int cancel_fd;		/* readable: vnet_open_device() gives up, -EINTR; 0 = none */
 };
 
 struct vnet_info {

@@ -9,12 +9,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/ioctl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/time.h>
 #include <unistd.h>
 
 #include "vdpa/client/rpc.h"
@@ -26,6 +26,7 @@ struct vdpa_chan {
 	int life;
 	_Atomic int sock;	/* set under the lock */
 	_Atomic unsigned patience_ms;
+	_Atomic int cancel_fd;
 };
 
 /* Lock held. */
@@ -56,6 +57,7 @@ struct vdpa_chan *vdpa_chan_new(int life)
 	if (!c)
 		return NULL;
 	c->sock = -1;
+	c->cancel_fd = -1;
 	c->pid = getpid();
 	pthread_mutex_init(&c->lock, NULL);
 	c->life = fcntl(life, F_DUPFD_CLOEXEC, 3);
@@ -94,22 +96,40 @@ void vdpa_chan_hurry(struct vdpa_chan *c, unsigned ms)
 		cut(c);
 }
 
+void vdpa_chan_cancel_by(struct vdpa_chan *c, int fd)
+{
+	atomic_store(&c->cancel_fd, fd);
+}
+
+/* Until there is an answer, which counts although the caller may have changed its mind: 0, -EINTR, -EAGAIN: too late. */
+static int await(struct vdpa_chan *c, int cancel_fd, unsigned ms)
+{
+	struct pollfd p[] = {{.fd = c->sock, .events = POLLIN}, {.fd = cancel_fd, .events = POLLIN}};
+	int n;
+
+	do
+		n = poll(p, ARRAY_SIZE(p), ms ? (int)ms : -1);
+	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return -errno;
+	if (p[0].revents)
+		return 0;
+	return n ? -EINTR : -EAGAIN;
+}
+
 static int exchange(struct vdpa_chan *c, struct vdpa_msg *m)
 {
 	unsigned ms = atomic_load(&c->patience_ms);
-	int err = c->sock < 0 ? attach(c) : 0;
+	int cancel_fd = atomic_load(&c->cancel_fd), err = c->sock < 0 ? attach(c) : 0;
 
-	if (!err && ms) {
-		const struct timeval t = { .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 };
-
-		setsockopt(c->sock, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof(t));
-	}
 	if (!err)
 		err = vdpa_msg_send(c->sock, m);
+	if (!err && (ms || cancel_fd >= 0))
+		err = await(c, cancel_fd, ms);
 	if (!err)
 		err = vdpa_msg_recv(c->sock, m);
 	/* Late answers would be taken for those to the next calls. */
-	if (ms && err == -EAGAIN)
+	if (err == -EAGAIN || err == -EINTR)
 		cut(c);
 	return err;
 }
@@ -133,7 +153,7 @@ s64 vdpa_chan_call(struct vdpa_chan *c, struct vdpa_msg *m)
 	pthread_setcancelstate(cancel, &cancel);
 	/* A descriptor that is none is the caller's mistake; all else is the hub's end. */
 	if (err)
-		return err == -EBADF ? err : -EIO;
+		return err == -EBADF || err == -EINTR ? err : -EIO;
 	return m->head.value;
 }
 

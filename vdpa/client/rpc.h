@@ -98,7 +98,7 @@ struct vdpa_chan *vdpa_chan_new(int life);
 void vdpa_chan_free(struct vdpa_chan *c);
 /*
  * Send @m, wait, receive the reply into it (its descriptors are the caller's, those sent stay so too).
- * Returns its value; -EIO: the hub is gone. Not interrupted by signals, and no cancellation point.
+ * Returns its value; -EIO: the hub is gone; -EINTR: cancelled. Not interrupted by signals, and no cancellation point.
  */
 s64 vdpa_chan_call(struct vdpa_chan *c, struct vdpa_msg *m);
 /*
@@ -106,6 +106,11 @@ s64 vdpa_chan_call(struct vdpa_chan *c, struct vdpa_msg *m);
  * 0: end it now, and calls in progress with it. Any thread; takes no lock.
  */
 void vdpa_chan_hurry(struct vdpa_chan *c, unsigned ms);
+/*
+ * From now on @fd, when it is or becomes readable, ends the file and the calls in progress (-EINTR).
+ * -1: no more. It stays the caller's.
+ */
+void vdpa_chan_cancel_by(struct vdpa_chan *c, int fd);
 
 /*
  * ioctl of a node whose arguments are plain bytes: size and direction are in the number, but for

@@ -5,12 +5,14 @@
  */
 #include "vdpa/sim/test.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "vdpa/blk.h"
 #include "vdpa/ifcvf/host.h"
 #include "vdpa/ifcvf/ifcvf.h"
+#include "vdpa/net.h"
 #include "vdpa/sim/core.h"
 #include "vdpa/virtio/session.h"
 
@@ -77,6 +79,50 @@ static void test_card(void **state)
 	host_free(h);
 }
 
+static int other_probe(struct vdpa_device *d)
+{
+	return 0;
+}
+
+static unsigned removals;
+
+static void other_remove(struct vdpa_device *d)
+{
+	removals++;
+}
+
+/* A driver that is for something else refuses a device, which stays with the one that it has. */
+static void test_wrong_class(void **state)
+{
+	const struct vdpasim_params p = { .batch_mapping = true, .max_iotlb_entries = 2048 };
+	static struct vdpa_driver other = { .name = "other", .probe = other_probe, .remove = other_remove };
+	static const struct vdpasim_type *const types[] = { &vdpasim_blk_type, &vdpasim_net_type };
+
+	assert_int_equal(vdpa_driver_register(&other), 0);
+	for (unsigned i = 0; i < ARRAY_SIZE(types); i++) {
+		char err[256] = "";
+		struct vdpa_device *d;
+		void *got;
+
+		assert_int_equal(vdpasim_create(NULL, types[i], &p, "x", &(struct vdpa_dev_attrs){ 0 }), 0);
+		d = vdpa_find("x");
+		assert_int_equal(vdpa_bind(d, "other"), 0);
+		removals = 0;
+		if (i)
+			got = vblk_open(vdpa_session_local(), "x", &(struct vblk_cfg){ 0 }, err);
+		else
+			got = vnet_open(vdpa_session_local(), "x", &(struct vnet_cfg){ 0 }, err);
+		assert_null(got);
+		assert_int_equal(errno, ENODEV);
+		assert_string_equal(err, "vdpa device x: another class of device");
+		assert_int_equal(removals, 0);
+		assert_ptr_equal(d->driver, &other);
+		vdpa_unregister(d);
+		vdpa_put(d);
+	}
+	vdpa_driver_unregister(&other);
+}
+
 static int setup(void **state)
 {
 	return vdpa_mem_init() || vdpa_virtio_init();
@@ -93,6 +139,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		{ "block driver on the simulator", test_simulator, NULL, NULL, NULL },
 		{ "block driver on a card", test_card, NULL, NULL, NULL },
+		{ "a driver of another class", test_wrong_class, NULL, NULL, NULL },
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

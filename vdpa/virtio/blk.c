@@ -189,12 +189,12 @@ fail:
 
 struct vblk *vblk_open_device(const char *name, const struct vblk_cfg *cfg, char err[256])
 {
-	struct vdpa_session *s = vdpa_session_remote();
+	struct vdpa_session *s = vdev_session(name, cfg->cancel_fd, err);
+	struct vblk *b = s ? vblk_open(s, name, cfg, err) : NULL;
 
-	if (s)
-		return vblk_open(s, name, cfg, err);
-	snprintf(err, 256, "vdpa device %s: no hub: %s", name, strerror(errno));
-	return NULL;
+	if (b)
+		vdev_opened(b->v);
+	return b;
 }
 
 void vblk_info(struct vblk *b, struct vblk_info *i)

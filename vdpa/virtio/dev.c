@@ -67,9 +67,26 @@ static int add_status(struct vdev *v, u8 bits)
 	return ret;
 }
 
-static int open_device(struct vdev *v, const char *name)
+struct vdpa_session *vdev_session(const char *name, int cancel_fd, char err[256])
 {
-	struct vdpa_virtio_req q = {.op = VDPA_VIRTIO_OPEN};
+	struct vdpa_session *s = vdpa_session_remote();
+
+	if (!s)
+		snprintf(err, 256, "vdpa device %s: no hub: %s", name, strerror(errno));
+	else if (cancel_fd > 0)
+		s->cancel_by(s, cancel_fd);
+	return s;
+}
+
+void vdev_opened(struct vdev *v)
+{
+	if (v->s->cancel_by)
+		v->s->cancel_by(v->s, -1);
+}
+
+static int open_device(struct vdev *v, const char *name, u32 id)
+{
+	struct vdpa_virtio_req q = {.op = VDPA_VIRTIO_OPEN, .v = {id}};
 	struct vdpa_virtio_rep r;
 	int ret;
 
@@ -136,10 +153,10 @@ struct vdev *vdev_open(struct vdpa_session *s, const char *name, u32 id, u64 fea
 	}
 	v->s = s;
 	v->config_fd = -1;
-	ret = open_device(v, name);
-	if (ret)
+	ret = open_device(v, name, id);
+	if (ret && ret != -ENXIO)
 		goto fail;
-	if (v->device_id != id) {
+	if (ret || v->device_id != id) {
 		what = "another class of device";
 		ret = -ENODEV;
 		goto fail;

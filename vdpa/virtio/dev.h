@@ -38,12 +38,17 @@ struct vdev {
 	struct vdev_vq *vqs;
 };
 
+/* A session over the hub's socket, which ends when @cancel_fd is readable (0: none). NULL, errno and a line in @err. */
+struct vdpa_session *vdev_session(const char *name, int cancel_fd, char err[256]);
+/* The device is open: nothing cancels any more. */
+void vdev_opened(struct vdev *v);
+
 /*
  * Reset and negotiate up to FEATURES_OK. The session becomes the device's, in
  * failure too. @id: device id wanted; @features: what the driver knows; the
  * ring's own features are added here unless they are in @without. On failure
- * @err gets one line. NULL and errno: -ENODEV no such device, -EBUSY it has a
- * driver elsewhere, -EPROTO it refuses.
+ * @err gets one line. NULL and errno: -ENODEV no such device, or of another class,
+ * which keeps its driver; -EBUSY it has one elsewhere; -EPROTO it refuses; -EINTR cancelled.
  */
 struct vdev *vdev_open(struct vdpa_session *s, const char *name, u32 id, u64 features, u64 without, char err[256]);
 /* Make queue @i ready; @num 0 = as large as possible, else rounded down to a power of two. 0 or -errno. */

@@ -177,12 +177,12 @@ struct vnet *vnet_open(struct vdpa_session *s, const char *name, const struct vn
 
 struct vnet *vnet_open_device(const char *name, const struct vnet_cfg *cfg, char err[256])
 {
-	struct vdpa_session *s = vdpa_session_remote();
+	struct vdpa_session *s = vdev_session(name, cfg->cancel_fd, err);
+	struct vnet *n = s ? vnet_open(s, name, cfg, err) : NULL;
 
-	if (s)
-		return vnet_open(s, name, cfg, err);
-	snprintf(err, 256, "vdpa device %s: no hub: %s", name, strerror(errno));
-	return NULL;
+	if (n)
+		vdev_opened(n->v);
+	return n;
 }
 
 void vnet_close(struct vnet *n)

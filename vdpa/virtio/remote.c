@@ -50,6 +50,11 @@ static void remote_hurry(struct vdpa_session *s, unsigned ms)
 	vdpa_chan_hurry(container_of(s, struct remote, s)->chan, ms);
 }
 
+static void remote_cancel_by(struct vdpa_session *s, int fd)
+{
+	vdpa_chan_cancel_by(container_of(s, struct remote, s)->chan, fd);
+}
+
 static void remote_close(struct vdpa_session *s)
 {
 	struct remote *r = container_of(s, struct remote, s);
@@ -70,7 +75,8 @@ struct vdpa_session *vdpa_session_remote(void)
 
 	if (!r)
 		return NULL;
-	r->s = (struct vdpa_session){.call = remote_call, .hurry = remote_hurry, .close = remote_close};
+	r->s = (struct vdpa_session){.call = remote_call, .hurry = remote_hurry, .cancel_by = remote_cancel_by,
+				 .close = remote_close};
 	life = vdpa_hub_open(&m);
 	if (life < 0) {
 		free(r);

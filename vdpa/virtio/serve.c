@@ -343,6 +343,16 @@ static int begin_open(struct vdpa_virtio_conn *c)
 	return ret;
 }
 
+static u32 device_id(struct vdpa_device *d)
+{
+	u32 id;
+
+	pthread_mutex_lock(&d->lock);
+	id = d->ops->get_device_id(d);
+	pthread_mutex_unlock(&d->lock);
+	return id;
+}
+
 /* No lock held. */
 static int op_open(struct vdpa_virtio_conn *c, const struct vdpa_virtio_req *q, struct vdpa_virtio_rep *r)
 {
@@ -355,7 +365,11 @@ static int op_open(struct vdpa_virtio_conn *c, const struct vdpa_virtio_req *q, 
 	memcpy(name, q->data, VDPA_VIRTIO_DATA);
 	name[VDPA_VIRTIO_DATA] = '\0';
 	d = vdpa_find(name);
-	ret = d ? bond(c, d) : -ENODEV;
+	ret = d ? 0 : -ENODEV;
+	if (!ret && q->v[0] && device_id(d) != q->v[0])
+		ret = -ENXIO;
+	if (!ret)
+		ret = bond(c, d);
 	pthread_mutex_lock(&c->lock);
 	if (!ret)
 		ret = c->gone ? -ENODEV : set_up(c, d, r);

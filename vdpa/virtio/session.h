@@ -17,7 +17,10 @@
  * -ENODEV from any of them: the device was taken from the driver.
  */
 enum vdpa_virtio_op {
-	/* data = name. Binds; answers v = {device id, queues, queue size max, min, align, config size}; fds = {domain, page}. */
+	/*
+	 * data = name; v[0] = device id wanted, 0: any, else -ENXIO and the device keeps its driver. Binds; answers
+	 * v = {device id, queues, queue size max, min, align, config size}; fds = {domain, page}.
+	 */
 	VDPA_VIRTIO_OPEN,
 	VDPA_VIRTIO_RESET,
 	VDPA_VIRTIO_GET_STATUS,		/* -> v[0] */
@@ -64,6 +67,8 @@ struct vdpa_session {
 	 * 0: end it now; what is in progress returns. Any thread, also beside calls.
 	 */
 	void (*hurry)(struct vdpa_session *s, unsigned ms);
+	/* Optional: end the session (-EINTR) when @fd is readable; -1: no more. A caller of open() can give up so. */
+	void (*cancel_by)(struct vdpa_session *s, int fd);
 	/* Resets the device and lets it go. */
 	void (*close)(struct vdpa_session *s);
 };
