@@ -8,9 +8,9 @@
 
 #include "vdpa/blk.h"
 
-static void *disk_open(const char *name, bool readonly, struct vmm_disk_info *info, char err[256])
+static void *disk_open(const char *name, bool readonly, int cancel_fd, struct vmm_disk_info *info, char err[256])
 {
-	const struct vblk_cfg cfg = {.queues = 1};
+	const struct vblk_cfg cfg = {.queues = 1, .cancel_fd = cancel_fd};
 	struct vblk *b = vblk_open_device(name, &cfg, err);
 	struct vblk_info i;
 

@@ -20,9 +20,9 @@ struct net {
 	unsigned config_at;
 };
 
-static void *net_open(const struct vmm_config *cfg, struct vmm_net_info *info, char err[256])
+static void *net_open(const struct vmm_config *cfg, int cancel_fd, struct vmm_net_info *info, char err[256])
 {
-	const struct vnet_cfg vc = { 0 };
+	const struct vnet_cfg vc = { .cancel_fd = cancel_fd };
 	struct net *p = calloc(1, sizeof(*p));
 	struct vnet_info i;
 

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/signalfd.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
@@ -69,6 +70,7 @@ struct machine_devices {
 	unsigned status_len;
 
 	int timeout_fd, panic_fd, probe_fd, signal_fd;
+	int early_fd;			/* epoll: a signal or the time-out, while devices are opened */
 	struct term_escape escape;
 };
 
@@ -266,6 +268,31 @@ static int init_board(struct vmm *vmm)
 	return 0;
 }
 
+static void end_by_signal(struct vmm *vmm)
+{
+	struct signalfd_siginfo si;
+
+	if (read(vmm->dev->signal_fd, &si, sizeof(si)) == sizeof(si))
+		machine_end(vmm, VMM_END_SIGNAL, (int)si.ssi_signo, "%s", strsignal((int)si.ssi_signo));
+}
+
+static void end_by_timeout(struct vmm *vmm)
+{
+	u64 count;
+
+	if (read(vmm->dev->timeout_fd, &count, sizeof(count)) == sizeof(count))
+		machine_end(vmm, VMM_END_TIMEOUT, 0, "no end after %u s", vmm->cfg->timeout);
+}
+
+/* What could not be opened was perhaps given up, since the machine was to end. */
+static int fail_open(struct vmm *vmm, int ret, const char *err)
+{
+	end_by_signal(vmm);
+	end_by_timeout(vmm);
+	machine_end(vmm, VMM_END_ERROR, 0, "%s", err);
+	return ret;
+}
+
 static int plug(struct vmm *vmm, struct virtio_dev *d)
 {
 	struct machine_devices *dev = vmm->dev;
@@ -282,22 +309,18 @@ static int init_virtio(struct vmm *vmm)
 	int ret;
 
 	for (unsigned i = 0; i < cfg->nr_disks; i++) {
-		ret = virtio_blk_init(&dev->blk[i], &vmm->mem, &cfg->disks[i], i, err);
-		if (ret) {
-			machine_end(vmm, VMM_END_ERROR, 0, "%s", err);
-			return ret;
-		}
+		ret = virtio_blk_init(&dev->blk[i], &vmm->mem, &cfg->disks[i], i, dev->early_fd, err);
+		if (ret)
+			return fail_open(vmm, ret, err);
 		dev->nr_blk = i + 1;
 		ret = plug(vmm, &dev->blk[i].vdev);
 		if (ret)
 			return ret;
 	}
 	if (cfg->net) {
-		ret = virtio_net_init(&dev->net, &vmm->mem, cfg, err);
-		if (ret) {
-			machine_end(vmm, VMM_END_ERROR, 0, "%s", err);
-			return ret;
-		}
+		ret = virtio_net_init(&dev->net, &vmm->mem, cfg, dev->early_fd, err);
+		if (ret)
+			return fail_open(vmm, ret, err);
 		dev->has_net = true;
 		ret = plug(vmm, &dev->net.vdev);
 		if (ret)
@@ -325,6 +348,7 @@ static int init_virtio(struct vmm *vmm)
 static int init_timers(struct vmm *vmm)
 {
 	struct machine_devices *dev = vmm->dev;
+	struct epoll_event in = { .events = EPOLLIN };
 	sigset_t set;
 
 	sigemptyset(&set);
@@ -335,7 +359,10 @@ static int init_timers(struct vmm *vmm)
 	dev->panic_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	dev->probe_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	dev->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	if (dev->timeout_fd < 0 || dev->panic_fd < 0 || dev->probe_fd < 0 || dev->signal_fd < 0)
+	dev->early_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (dev->timeout_fd < 0 || dev->panic_fd < 0 || dev->probe_fd < 0 || dev->signal_fd < 0 ||
+	    dev->early_fd < 0 || epoll_ctl(dev->early_fd, EPOLL_CTL_ADD, dev->signal_fd, &in) < 0 ||
+	    epoll_ctl(dev->early_fd, EPOLL_CTL_ADD, dev->timeout_fd, &in) < 0)
 		return fail(vmm, -errno, "timers");
 	if (vmm->cfg->timeout)
 		arm_timer(dev->timeout_fd, vmm->cfg->timeout);
@@ -351,7 +378,7 @@ int devices_init(struct vmm *vmm)
 	if (!dev)
 		return fail(vmm, -ENOMEM, "devices");
 	vmm->dev = dev;
-	dev->timeout_fd = dev->panic_fd = dev->probe_fd = dev->signal_fd = -1;
+	dev->timeout_fd = dev->panic_fd = dev->probe_fd = dev->signal_fd = dev->early_fd = -1;
 	ret = init_timers(vmm);
 	if (!ret)
 		ret = init_board(vmm);
@@ -396,6 +423,8 @@ void devices_exit(struct vmm *vmm)
 		close(dev->probe_fd);
 	if (dev->signal_fd >= 0)
 		close(dev->signal_fd);
+	if (dev->early_fd >= 0)
+		close(dev->early_fd);
 	free(dev);
 	vmm->dev = NULL;
 }
@@ -461,16 +490,10 @@ void devices_loop(struct vmm *vmm)
 		/* Without room look again soon: the guest does not tell when it reads. */
 		if (poll(fds, NR, input && room <= 1 ? 20 : -1) < 0)
 			continue;
-		if (fds[SIGNAL].revents) {
-			struct signalfd_siginfo si;
-
-			if (read(dev->signal_fd, &si, sizeof(si)) == sizeof(si))
-				machine_end(vmm, VMM_END_SIGNAL, (int)si.ssi_signo, "%s",
-					    strsignal((int)si.ssi_signo));
-		}
+		if (fds[SIGNAL].revents)
+			end_by_signal(vmm);
 		if (fds[TIMEOUT].revents)
-			machine_end(vmm, VMM_END_TIMEOUT, 0, "no end after %u s",
-				    vmm->cfg->timeout);
+			end_by_timeout(vmm);
 		if (fds[PANIC].revents)
 			machine_end(vmm, VMM_END_PANIC, 0, "guest kernel panicked");
 		if (fds[PROBE].revents) {
@@ -483,6 +506,21 @@ void devices_loop(struct vmm *vmm)
 			rtc_timer(&dev->rtc);
 		if (fds[INPUT].revents)
 			input = read_input(vmm, tty, room);
+	}
+}
+
+void devices_abandon(struct vmm *vmm)
+{
+	for (unsigned i = 0; i < vmm->dev->nr_transports; i++) {
+		struct virtio_dev *d = vmm->dev->transport[i].vdev;
+
+		if (!d->ops->abandon)
+			continue;
+		/* At work on a request, it has its lock, which a vCPU wants that reads a register. */
+		if (pthread_mutex_trylock(&d->lock))
+			d->ops->abandon(d);
+		else
+			pthread_mutex_unlock(&d->lock);
 	}
 }
 

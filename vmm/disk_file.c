@@ -77,7 +77,7 @@ static int file_size(int fd, u64 *size, bool *regular)
 	return 0;
 }
 
-static void *file_open(const char *path, bool readonly, struct vmm_disk_info *info, char err[256])
+static void *file_open(const char *path, bool readonly, int cancel_fd, struct vmm_disk_info *info, char err[256])
 {
 	struct file_disk *f = calloc(1, sizeof(*f));
 	int ret = -ENOMEM;

@@ -75,6 +75,8 @@ int vcpu_setup(struct vmm *vmm, unsigned idx, int fd);
 int devices_init(struct vmm *vmm);
 /* The machine's own thread: console input, timers, signals, until the end. */
 void devices_loop(struct vmm *vmm);
+/* The machine ends and a vCPU does not stop: devices that are busy and may give up do. */
+void devices_abandon(struct vmm *vmm);
 /* Did the guest say anything on COM1? The words of its panic, if any. Only while no vCPU runs. */
 bool devices_any_output(struct vmm *vmm);
 bool devices_panic_text(struct vmm *vmm, char *buf, size_t len);

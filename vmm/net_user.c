@@ -282,7 +282,7 @@ static void user_close(void *net)
 	free(n);
 }
 
-static void *user_open(const struct vmm_config *vc, struct vmm_net_info *info, char err[256])
+static void *user_open(const struct vmm_config *vc, int cancel_fd, struct vmm_net_info *info, char err[256])
 {
 	const SlirpConfig cfg = {
 		.version = 1,

@@ -11,6 +11,7 @@
 #include "abi/kvm.h"
 #include "base/log.h"
 #include "vmm/machine.h"
+#include "vmm/virtio.h"
 
 /* Free for us: KVM's clients use SIGRTMIN + 0..2 (kvmtool), SIGUSR1 (QEMU). */
 #define KICK_SIGNAL (SIGRTMIN + 3)
@@ -245,7 +246,7 @@ int vcpus_start(struct vmm *vmm)
 bool vcpus_stop(struct vmm *vmm)
 {
 	struct timespec start, now;
-	bool all = true;
+	bool all = true, abandoned = false;
 
 	clock_gettime(CLOCK_MONOTONIC, &start);
 	now = start;
@@ -272,6 +273,10 @@ bool vcpus_stop(struct vmm *vmm)
 			if (pthread_timedjoin_np(v->thread, NULL, &until) == 0)
 				v->started = false;
 			clock_gettime(CLOCK_MONOTONIC, &now);
+			if (!abandoned && now.tv_sec - start.tv_sec > VIRTIO_STOP_MS / 1000) {
+				devices_abandon(vmm);
+				abandoned = true;
+			}
 		}
 		if (v->started) {
 			log_error("vCPU %u does not stop", i);

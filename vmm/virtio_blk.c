@@ -234,7 +234,7 @@ static const struct virtio_ops blk_ops = {
 };
 
 int virtio_blk_init(struct virtio_blk *b, const struct vmm_mem *mem, const struct vmm_disk *disk,
-		    unsigned index, char err[256])
+		    unsigned index, int cancel_fd, char err[256])
 {
 	struct vmm_disk_info info;
 	int ret;
@@ -243,7 +243,7 @@ int virtio_blk_init(struct virtio_blk *b, const struct vmm_mem *mem, const struc
 	b->path = disk->path;
 	b->index = index;
 	b->ops = disk->ops ? disk->ops : &vmm_disk_file;
-	b->disk = b->ops->open(disk->path, disk->readonly, &info, err);
+	b->disk = b->ops->open(disk->path, disk->readonly, cancel_fd, &info, err);
 	if (!b->disk)
 		return -errno;
 	b->readonly = disk->readonly || info.readonly;

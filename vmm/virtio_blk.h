@@ -22,7 +22,7 @@ struct virtio_blk {
  * cause. Returns 0 or -errno.
  */
 int virtio_blk_init(struct virtio_blk *b, const struct vmm_mem *mem, const struct vmm_disk *disk,
-		    unsigned index, char err[256]);
+		    unsigned index, int cancel_fd, char err[256]);
 void virtio_blk_exit(struct virtio_blk *b);
 
 /* Raw files and block devices of the host (vmm/disk_file.c). */

@@ -145,13 +145,14 @@ static const struct virtio_ops net_ops = {
 	.poll_done = net_poll_done,
 };
 
-int virtio_net_init(struct virtio_net *n, const struct vmm_mem *mem, const struct vmm_config *cfg, char err[256])
+int virtio_net_init(struct virtio_net *n, const struct vmm_mem *mem, const struct vmm_config *cfg, int cancel_fd,
+		    char err[256])
 {
 	int ret;
 
 	memset(n, 0, sizeof(*n));
 	n->ops = cfg->net_ops ? cfg->net_ops : &net_user_ops;
-	n->net = n->ops->open(cfg, &n->info, err);
+	n->net = n->ops->open(cfg, cancel_fd, &n->info, err);
 	if (!n->net)
 		return -errno;
 	n->vdev.ops = &net_ops;

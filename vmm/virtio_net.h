@@ -19,7 +19,8 @@ struct virtio_net {
 };
 
 /* On failure @err gets one line that names the cause. Returns 0 or -errno. */
-int virtio_net_init(struct virtio_net *n, const struct vmm_mem *mem, const struct vmm_config *cfg, char err[256]);
+int virtio_net_init(struct virtio_net *n, const struct vmm_mem *mem, const struct vmm_config *cfg, int cancel_fd,
+		    char err[256]);
 void virtio_net_exit(struct virtio_net *n);
 
 #endif

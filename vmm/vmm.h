@@ -40,8 +40,11 @@ struct vmm_disk_info {
 
 /* What a disk stands on. Each call may block; 0 or -errno. One call at a time. */
 struct vmm_disk_ops {
-	/* On failure NULL, errno, and one line in @err that names the disk and the cause. */
-	void *(*open)(const char *path, bool readonly, struct vmm_disk_info *info, char err[256]);
+	/*
+	 * On failure NULL, errno, and one line in @err that names the disk and the cause. @cancel_fd: readable
+	 * when the machine is to end already; whoever waits for others gives up then.
+	 */
+	void *(*open)(const char *path, bool readonly, int cancel_fd, struct vmm_disk_info *info, char err[256]);
 	void (*close)(void *disk);
 	/* Offsets and lengths are in bytes, whole sectors, and within the disk. */
 	int (*rw)(void *disk, const struct iovec *iov, unsigned nr, u64 off, bool is_write);
@@ -71,8 +74,8 @@ struct pollfd;
 
 /* What the network card is connected to. One call at a time. */
 struct vmm_net_ops {
-	/* On failure NULL, errno, and one line in @err that names the network and the cause. */
-	void *(*open)(const struct vmm_config *cfg, struct vmm_net_info *info, char err[256]);
+	/* On failure NULL, errno, and one line in @err that names the network and the cause. @cancel_fd: as a disk's. */
+	void *(*open)(const struct vmm_config *cfg, int cancel_fd, struct vmm_net_info *info, char err[256]);
 	void (*close)(void *net);
 	/* A frame from the guest. False: there is no room; it is offered again. */
 	bool (*send)(void *net, const void *frame, size_t len);
