@@ -8,9 +8,14 @@
 #include <nbdkit-plugin.h>
 
 #include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "vdpa/blk.h"
@@ -19,7 +24,7 @@
 
 static char *device;
 static bool readonly;
-static struct vblk *blk;
+static struct vblk *_Atomic blk;
 
 static int plugin_config(const char *key, const char *value)
 {
@@ -40,31 +45,131 @@ static int plugin_complete(void)
 	return -1;
 }
 
+/* ---- The end ---- */
+
+/*
+ * nbdkit ends when the requests that it has given us have returned, and tells nobody that it waits for that. A
+ * daemon that does not answer must not keep it: our handlers stand before its own, and a thread gives up what is
+ * not answered some time after the signal.
+ */
+static const int end_signals[] = {SIGINT, SIGQUIT, SIGTERM, SIGHUP};
+static struct sigaction nbdkit_action[ARRAY_SIZE(end_signals)];
+static int quit_fd = -1, unload_fd = -1;
+static pthread_t watcher;
+static bool watching;
+
+static void on_end_signal(int sig, siginfo_t *info, void *context)
+{
+	int err = errno;
+
+	eventfd_write(quit_fd, 1);
+	for (unsigned i = 0; i < ARRAY_SIZE(end_signals); i++) {
+		const struct sigaction *a = &nbdkit_action[i];
+
+		if (end_signals[i] != sig)
+			continue;
+		if (a->sa_flags & SA_SIGINFO)
+			a->sa_sigaction(sig, info, context);
+		else if (a->sa_handler != SIG_IGN && a->sa_handler != SIG_DFL)
+			a->sa_handler(sig);
+	}
+	errno = err;
+}
+
+static void *watch(void *arg)
+{
+	struct pollfd quit = {.fd = quit_fd, .events = POLLIN}, unload = {.fd = unload_fd, .events = POLLIN};
+	struct vblk *b;
+
+	while (poll(&quit, 1, -1) < 0 && errno == EINTR)
+		;
+	if (poll(&unload, 1, VBLK_CLOSE_MS))
+		return NULL;
+	b = atomic_load(&blk);
+	if (b)
+		vblk_abandon(b);
+	return NULL;
+}
+
+static int watch_start(void)
+{
+	sigset_t all, old;
+	int ret;
+
+	quit_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	unload_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (quit_fd < 0 || unload_fd < 0)
+		return -errno;
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, &old);
+	ret = -pthread_create(&watcher, NULL, watch, NULL);
+	watching = !ret;
+	for (unsigned i = 0; i < ARRAY_SIZE(end_signals) && !ret; i++) {
+		struct sigaction a;
+
+		/* What ends the process, or is ignored, stays so. */
+		sigaction(end_signals[i], NULL, &nbdkit_action[i]);
+		a = nbdkit_action[i];
+		if (!(a.sa_flags & SA_SIGINFO) && (a.sa_handler == SIG_DFL || a.sa_handler == SIG_IGN))
+			continue;
+		a.sa_flags |= SA_SIGINFO;
+		a.sa_sigaction = on_end_signal;
+		sigaction(end_signals[i], &a, NULL);
+	}
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return ret;
+}
+
+/* The code goes, so nbdkit's handlers are its own again. */
+static void watch_stop(void)
+{
+	if (!watching)
+		return;
+	for (unsigned i = 0; i < ARRAY_SIZE(end_signals); i++)
+		sigaction(end_signals[i], &nbdkit_action[i], NULL);
+	eventfd_write(quit_fd, 1);
+	eventfd_write(unload_fd, 1);
+	pthread_join(watcher, NULL);
+	close(quit_fd);
+	close(unload_fd);
+}
+
 /* Threads begin in the process that stays. */
 static int plugin_after_fork(void)
 {
 	/* What a client of NBD gives us is split over bounce memory anyway; sleepers are nbdkit's threads. */
-	const struct vblk_cfg cfg = { 0 };
+	struct vblk_cfg cfg = { 0 };
 	struct vblk_info i;
+	struct vblk *b;
 	char err[256];
+	int ret = watch_start();
 
+	if (ret) {
+		nbdkit_error("%s", strerror(-ret));
+		return -1;
+	}
 	log_set_level(LOG_ERROR);
-	blk = vblk_open_device(device, &cfg, err);
-	if (!blk) {
+	cfg.cancel_fd = quit_fd;
+	b = vblk_open_device(device, &cfg, err);
+	if (!b) {
 		nbdkit_error("%s", err);
 		return -1;
 	}
-	vblk_info(blk, &i);
+	vblk_info(b, &i);
 	readonly = i.readonly;
+	atomic_store(&blk, b);
 	return 0;
 }
 
 static void plugin_unload(void)
 {
+	watch_stop();
 	if (blk)
 		vblk_close(blk);
 	free(device);
 }
+
+/* ---- Requests ---- */
 
 /* The device is one; a connection needs nothing of its own. */
 static void *plugin_open(int ro)
