@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -47,6 +48,8 @@ pid_t spawn(const char *preload, const char *const *argv)
 
 	if (pid)
 		return pid;
+	/* Nothing outlives a test that fails or is killed, be it stopped or not. */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (preload)
 		setenv("LD_PRELOAD", preload, 1);
 	/* Standard output is for results. */
@@ -108,10 +111,17 @@ void qsd_start(struct qsd *q, const char *name, const char *blockdev, bool writa
 
 bool qsd_stop(struct qsd *q)
 {
-	int status;
+	u64 end = now_ms() + 20000;
+	int status = -1;
 
-	kill(q->pid, SIGTERM);
-	status = reap(q->pid, 10000);
+	/*
+	 * The daemon's handler sets a flag, which its loop reads before it sleeps: a signal between the two is seen
+	 * with the next event only, so send another one.
+	 */
+	while (status < 0 && now_ms() < end) {
+		kill(q->pid, SIGTERM);
+		status = reap(q->pid, 500);
+	}
 	if (status < 0) {
 		kill(q->pid, SIGKILL);
 		reap(q->pid, 1000);

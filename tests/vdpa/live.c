@@ -25,6 +25,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/bits.h"
 #include "tests/vdpa/daemon.h"
 #include "vdpa/vdpa.h"
 #include "vdpa/vduse/test_daemon.h"
@@ -240,10 +241,22 @@ static bool t_qcow2(void)
 	return exercise(b);
 }
 
+/* A file of that name is there. */
+static bool appears(const char *name)
+{
+	struct stat st;
+
+	for (unsigned i = 0; i < 1000; i++) {
+		if (!stat(path(name), &st))
+			return true;
+		usleep(10000);
+	}
+	return false;
+}
+
 static bool t_nbd(void)
 {
 	const char *argv[] = {"nbdkit", "-f", "-U", path("nbd.sock"), "memory", "64M", NULL};
-	struct stat st;
 	char b[NODE_MAX];
 	pid_t pid;
 	bool ok;
@@ -251,8 +264,7 @@ static bool t_nbd(void)
 	if (!have("nbdkit"))
 		return skip("no nbdkit");
 	pid = spawn(NULL, argv);
-	for (unsigned i = 0; i < 500 && stat(path("nbd.sock"), &st); i++)
-		usleep(10000);
+	CHECK(appears("nbd.sock"));
 	snprintf(b, sizeof(b), "driver=nbd,server.type=unix,server.path=%s", path("nbd.sock"));
 	ok = exercise(b);
 	kill(pid, SIGTERM);
@@ -419,29 +431,32 @@ static bool t_resize(void)
 	return down(&q);
 }
 
+static bool have_export(void)
+{
+	char plugin[4096];
+
+	snprintf(plugin, sizeof(plugin), "%.*s/nbdkit-userkvm-plugin.so", (int)(strrchr(live.userkvm, '/') - live.userkvm),
+		 live.userkvm);
+	return have("nbdkit") && have("nbdinfo") && have("nbdcopy") && have("qemu-img") && !access(plugin, R_OK);
+}
+
 /* The disk as an NBD export, used by clients that know nothing of us. */
 static bool t_export(void)
 {
 	const char *argv[] = {live.userkvm, "vdpa", "nbd", "d", "--socket", path("export.sock"), NULL};
-	char node[NODE_MAX], uri[256], plugin[4096];
-	struct stat st;
+	char node[NODE_MAX], uri[256];
 	struct qsd q;
 	pid_t pid;
 
-	if (!have("nbdkit") || !have("nbdinfo") || !have("nbdcopy") || !have("qemu-img"))
-		return skip("no nbdkit, libnbd-bin or qemu-utils");
-	snprintf(plugin, sizeof(plugin), "%.*s/nbdkit-userkvm-plugin.so", (int)(strrchr(live.userkvm, '/') - live.userkvm),
-		 live.userkvm);
-	if (access(plugin, R_OK))
-		return skip("built without nbdkit-plugin-dev");
+	if (!have_export())
+		return skip("no nbdkit with its header, libnbd-bin or qemu-utils");
 	CHECK(file_node(node));
 	snprintf(uri, sizeof(uri), "nbd+unix:///?socket=%s", path("export.sock"));
 	CHECK(run("sh", "-c", "head -c 67108864 /dev/urandom >\"$1\"", "sh", path("random"), NULL));
 	if (!up(&q, node, true))
 		return false;
 	pid = spawn(NULL, argv);
-	for (unsigned i = 0; i < 500 && stat(path("export.sock"), &st); i++)
-		usleep(10000);
+	CHECK(appears("export.sock"));
 	CHECK(run("sh", "-c", "test \"$(nbdinfo --size \"$1\")\" = 67108864", "sh", uri, NULL));
 	CHECK(run("sh", "-c", "nbdinfo --can trim \"$1\" && nbdinfo --can zero \"$1\" && nbdinfo --can multi-conn \"$1\"",
 		  "sh", uri, NULL));
@@ -456,6 +471,7 @@ static bool t_export(void)
 		  "read -P 0 1M 1M", "-c", "discard 4M 1M", "-c", "flush", uri, NULL));
 	kill(pid, SIGTERM);
 	CHECK(reap(pid, 5000) >= 0);
+	unlink(path("export.sock"));	/* nbdkit leaves it */
 	return down(&q);
 }
 
@@ -476,7 +492,8 @@ static bool t_boot(void)
 	snprintf(node, sizeof(node), "driver=file,filename=%s", path("disk"));
 	if (!up(&q, node, true))
 		return false;
-	snprintf(cmd, sizeof(cmd), "%s boot -m 256 --timeout 900 -d vdpa:d --run '%s' >%s/out", live.userkvm, run_in_guest, live.dir);
+	snprintf(cmd, sizeof(cmd), "exec %s boot -m 256 --timeout 900 -d vdpa:d --run '%s' >%s/out", live.userkvm, run_in_guest,
+		 live.dir);
 	CHECK(run_for(1000000, "sh", "-c", cmd, NULL));
 	CHECK(run("sh", "-c", "grep -q \"$(cat \"$1\")\" \"$2\"", "sh", path("sum"), path("out"), NULL));
 	CHECK(run("sh", "-c", "head -c 1048576 \"$1\" | cmp -n 1048576 - /dev/zero", "sh", path("disk"), NULL));
@@ -497,37 +514,126 @@ static bool said(const char *word, u64 ms)
 	return false;
 }
 
-/* A machine whose disk's daemon is stopped ends all the same: in the midst of a request, and idle. */
+/* The process has blocked SIGTERM, so it is ours to take it. */
+static bool takes_sigterm(pid_t pid, u64 ms)
+{
+	u64 end = now_ms() + ms;
+
+	while (now_ms() < end) {
+		unsigned long long blocked = 0;
+		char p[64], line[128];
+		FILE *f;
+
+		snprintf(p, sizeof(p), "/proc/%d/status", pid);
+		f = fopen(p, "re");
+		while (f && fgets(line, sizeof(line), f))
+			if (sscanf(line, "SigBlk: %llx", &blocked) == 1)
+				break;
+		if (f)
+			fclose(f);
+		if (blocked & BIT(SIGTERM - 1))
+			return true;
+		usleep(20000);
+	}
+	return false;
+}
+
+struct silence {
+	const char *name, *command;	/* in the guest; "going": now */
+	bool open;			/* the daemon is stopped before its device is opened */
+	bool given_up;			/* a request is */
+};
+
+static bool end_silent(const struct silence *c, struct qsd *q)
+{
+	char cmd[1024];
+	int status;
+	pid_t pid;
+	u64 start;
+
+	snprintf(cmd, sizeof(cmd), "exec %s boot -m 256 --timeout 900 -d vdpa:d --run '%s' >%s 2>&1", live.userkvm, c->command,
+		 path("out"));
+	unlink(path("out"));
+	if (c->open)
+		kill(q->pid, SIGSTOP);
+	pid = spawn(NULL, (const char *[]){"sh", "-c", cmd, NULL});
+	CHECK(c->open ? takes_sigterm(pid, 60000) : said("going", 600000));
+	kill(q->pid, SIGSTOP);
+	/* Time for a request that waits. */
+	usleep(300000);
+	start = now_ms();
+	kill(pid, SIGTERM);
+	status = reap(pid, 60000);
+	printf("# %s: status %#x after %llu ms\n", c->name, (unsigned)status, (unsigned long long)(now_ms() - start));
+	CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 128 + SIGTERM);
+	CHECK(said("given up", 1) == c->given_up);
+	kill(q->pid, SIGCONT);
+	return true;
+}
+
+/* A machine whose disk's daemon is stopped ends all the same, whatever it is at. */
 static bool t_silent(void)
 {
-	static const char *const commands[] = {"while :; do dd if=/dev/vda of=/dev/null bs=1M iflag=direct 2>/dev/null; echo "
-					       "going; done", "dd if=/dev/vda of=/dev/null count=1; echo going; sleep 1000"};
-	char kernel[256], cmd[1024];
+	static const struct silence cases[] = {
+		{"busy", "while :; do dd if=/dev/vda of=/dev/null bs=1M iflag=direct 2>/dev/null; echo going; done", false, true},
+		{"idle", "dd if=/dev/vda of=/dev/null count=1; echo going; sleep 1000", false, false},
+		{"registers", "(while :; do dd if=/dev/vda of=/dev/null bs=1M iflag=direct 2>/dev/null; done) & "
+			      "while :; do cat /sys/bus/virtio/devices/*/status >/dev/null; echo going; done", false, true},
+		{"opening", "true", true, false},
+	};
+	char kernel[256];
 
 	snprintf(kernel, sizeof(kernel), "%s/.cache/userkvm/guest/current/vmlinuz", getenv("HOME") ? getenv("HOME") : "");
 	if (access(kernel, R_OK))
 		return skip("scripts/fetch-guest has not been run");
-	for (unsigned i = 0; i < ARRAY_SIZE(commands); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct qsd q;
+
+		if (!up(&q, "driver=null-co,size=67108864,read-zeroes=on", true) || !end_silent(&cases[i], &q) || !down(&q))
+			return false;
+	}
+	return true;
+}
+
+/* The export ends although the daemon is stopped: while its device is opened, idle, and with a request at it. */
+static bool t_nbd_silent(void)
+{
+	const char *export[] = {live.userkvm, "vdpa", "nbd", "d", "--socket", path("export.sock"), NULL};
+	enum { OPENING, IDLE, REQUEST, CASES };
+	char uri[256];
+
+	if (!have_export())
+		return skip("no nbdkit with its header, libnbd-bin or qemu-utils");
+	snprintf(uri, sizeof(uri), "nbd+unix:///?socket=%s", path("export.sock"));
+	for (unsigned i = 0; i < CASES; i++) {
+		const char *reader[] = {"qemu-io", "-r", "-f", "raw", "-c", "read 0 1M", uri, NULL};
+		pid_t pid, io = 0;
 		struct qsd q;
 		int status;
-		pid_t pid;
 		u64 start;
 
-		snprintf(cmd, sizeof(cmd), "exec %s boot -m 256 --timeout 900 -d vdpa:d --run '%s' >%s 2>&1", live.userkvm,
-			 commands[i], path("out"));
 		if (!up(&q, "driver=null-co,size=67108864,read-zeroes=on", true))
 			return false;
-		pid = spawn(NULL, (const char *[]){"sh", "-c", cmd, NULL});
-		CHECK(said("going", 600000));
+		if (i == OPENING)
+			kill(q.pid, SIGSTOP);
+		pid = spawn(NULL, export);
+		CHECK(appears("export.sock"));
+		/* The socket is there before the device is open; then it is answered. */
+		if (i != OPENING)
+			CHECK(run("sh", "-c", "test \"$(nbdinfo --size \"$1\")\" = 67108864", "sh", uri, NULL));
 		kill(q.pid, SIGSTOP);
-		/* Time for a request that waits. */
-		usleep(300000);
+		if (i == REQUEST)
+			io = spawn(NULL, reader);
+		/* It opens the device, or has the request. */
+		usleep(500000);
 		start = now_ms();
 		kill(pid, SIGTERM);
-		status = reap(pid, 60000);
-		CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 128 + SIGTERM);
-		printf("# %s: ended after %llu ms\n", i ? "idle" : "busy", (unsigned long long)(now_ms() - start));
-		CHECK(i ? !said("given up", 1) : said("given up", 1));
+		status = reap(pid, 20000);
+		printf("# case %u: status %#x after %llu ms\n", i, (unsigned)status, (unsigned long long)(now_ms() - start));
+		CHECK(WIFEXITED(status));
+		unlink(path("export.sock"));	/* nbdkit leaves it */
+		if (io)
+			CHECK(reap(io, 20000) > 0);
 		kill(q.pid, SIGCONT);
 		if (!down(&q))
 			return false;
@@ -631,6 +737,7 @@ static const struct {
 	{"export", "NBD export: nbdinfo, nbdcopy, qemu-img, qemu-io", t_export},
 	{"boot", "userkvm boot -d vdpa:NAME", t_boot},
 	{"silent", "userkvm boot -d vdpa:NAME ends although the daemon is stopped", t_silent},
+	{"nbd-silent", "userkvm vdpa nbd ends although the daemon is stopped", t_nbd_silent},
 	{"resize", "G.A 20: block_resize", t_resize},
 };
 
