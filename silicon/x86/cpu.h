@@ -49,6 +49,13 @@ enum x86_mode {
 	X86_MODE_64,
 };
 
+/*
+ * The code that is translated, by what translations rely on beside the TLB array: 64-bit mode; and
+ * 32-bit code in which CS, SS and DS are flat, readable and (SS, DS) writable segments of 4 GiB with
+ * base 0, in compatibility and in protected mode. All other code is interpreted.
+ */
+enum x86_jit_mode { X86_JIT_64, X86_JIT_COMPAT, X86_JIT_PROT, X86_NR_JIT_MODES, X86_JIT_NONE = X86_NR_JIT_MODES };
+
 /* Which of the TLB arrays applies: fixed by CPL, AC and CR0/CR4, see x86_update_mode(). */
 enum x86_mmu_idx {
 	X86_MMU_KERNEL,		/* CPL 0-2 with AC = 0, and every implicit supervisor access */
@@ -178,6 +185,7 @@ struct x86_cpu {
 	/* ---- translated code: jit/ ---- */
 	struct x86_jit *jit;		/* NULL: interpreted only, or not needed so far */
 	u8 engine;			/* enum x86_engine */
+	u8 jit_mode;			/* enum x86_jit_mode */
 	_Atomic u32 calm;		/* 0: translated code is to be left, see x86_post() */
 	const u8 *jit_pages;		/* by page id: may it be entered? Of the context whose code is executed */
 	u64 host_sp, ring_top;		/* of translated code: jit/entry.c */

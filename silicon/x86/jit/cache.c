@@ -143,8 +143,8 @@ int x86_jit_new(struct x86_cpu *cpu)
 		j->ctx[i].ctx = JIT_NO_CTX;
 	jit_sum_key(j);
 	if (env("USERKVM_JIT_STATS", 0))
-		j->calls = calloc(x86_insn_rows(), sizeof(*j->calls));
-	for (unsigned i = 0; i < X86_NR_MMU_IDX; i++)
+		j->calls = calloc(X86_NR_JIT_MODES * x86_insn_rows(), sizeof(*j->calls));
+	for (unsigned i = 0; i < JIT_KINDS; i++)
 		jit_tables(cpu)->rip[i][0] = no_rip(0);
 	cpu->jit = j;
 	return 0;
@@ -157,18 +157,22 @@ no_arena:
 	return r;
 }
 
-/* USERKVM_JIT_STATS=1: which rows are executed by their handler, slow paths included. */
+/* USERKVM_JIT_STATS=1: which rows are executed by their handler, slow paths included, in each mode. */
 static void print_statistics(const struct x86_jit *j)
 {
+	static const char *const mode[X86_NR_JIT_MODES] = {
+		[X86_JIT_64] = "", [X86_JIT_COMPAT] = " (compatibility)", [X86_JIT_PROT] = " (32-bit)",
+	};
+
 	if (!j->calls)
 		return;
 	dprintf(STDERR_FILENO, "jit: %llu translations, %llu dropped, %llu flushes, %llu KiB of code, %llu entries\n",
 		(unsigned long long)j->nr_trans, (unsigned long long)j->nr_drop, (unsigned long long)j->nr_flush,
 		(unsigned long long)(j->p - j->base) >> 10, (unsigned long long)j->nr_enter);
-	for (unsigned i = 0; i < x86_insn_rows(); i++)
+	for (unsigned i = 0; i < X86_NR_JIT_MODES * x86_insn_rows(); i++)
 		if (j->calls[i])
-			dprintf(STDERR_FILENO, "jit: %12llu %s\n", (unsigned long long)j->calls[i],
-				x86_insn_row(i)->name);
+			dprintf(STDERR_FILENO, "jit: %12llu %s%s\n", (unsigned long long)j->calls[i],
+				x86_insn_row(i % x86_insn_rows())->name, mode[i / x86_insn_rows()]);
 }
 
 void x86_jit_free(struct x86_cpu *cpu)
@@ -231,7 +235,7 @@ static void unlink_page(struct x86_jit_trans *t)
 
 static void drop_hash(struct x86_cpu *cpu, const struct x86_jit_trans *t)
 {
-	u64 *rip = &jit_tables(cpu)->rip[t->page->idx][t->lin % JIT_HASH_SIZE];
+	u64 *rip = &jit_tables(cpu)->rip[t->page->kind][t->lin % JIT_HASH_SIZE];
 
 	if (*rip == t->lin)
 		*rip = no_rip(t->lin);
@@ -373,7 +377,7 @@ static struct x86_jit_trans *of_block(struct x86_cpu *cpu, struct x86_block *b)
 	struct x86_jit_trans *t;
 
 	for (t = b->trans; t; t = t->in_block)
-		if (t->lin == cpu->rip && t->page->idx == cpu->mmu_idx)
+		if (t->lin == cpu->rip && t->page->kind == jit_kind(cpu))
 			return t;
 	if (cpu->rip < j->lo || cpu->rip > j->hi)
 		return NULL;
@@ -391,12 +395,12 @@ static struct x86_jit_trans *find(struct x86_cpu *cpu)
 	struct x86_jit *j = cpu->jit;
 	struct jit_tables *tb = jit_tables(cpu);
 	u64 rip = cpu->rip;
-	unsigned slot = rip % JIT_HASH_SIZE;
+	unsigned slot = rip % JIT_HASH_SIZE, kind = jit_kind(cpu);
 	struct x86_jit_trans *t;
 	const struct x86_fetch *f = NULL;
 
-	if (tb->rip[cpu->mmu_idx][slot] == rip) {
-		t = *(struct x86_jit_trans **)(tb->entry[cpu->mmu_idx][slot] - 8);
+	if (tb->rip[kind][slot] == rip) {
+		t = *(struct x86_jit_trans **)(tb->entry[kind][slot] - 8);
 		if (jit_page_is_ok(j, t->page))
 			return t;
 		f = x86_block_fetch(cpu, rip);
@@ -416,8 +420,8 @@ static struct x86_jit_trans *find(struct x86_cpu *cpu)
 			return NULL;
 	}
 	if (j->chain) {
-		tb->rip[cpu->mmu_idx][slot] = rip;
-		tb->entry[cpu->mmu_idx][slot] = (u64)t->code + (u64)j->delta;
+		tb->rip[kind][slot] = rip;
+		tb->entry[kind][slot] = (u64)t->code + (u64)j->delta;
 	}
 	return t;
 }
@@ -426,14 +430,17 @@ u64 jit_next(struct x86_cpu *cpu)
 {
 	const struct x86_jit *j = cpu->jit;
 	const struct jit_tables *tb = jit_tables(cpu);
-	unsigned slot = cpu->rip % JIT_HASH_SIZE;
+	unsigned slot = cpu->rip % JIT_HASH_SIZE, kind;
 
-	if (!j->chain || !x86_jit_usable(cpu) || tb->rip[cpu->mmu_idx][slot] != cpu->rip)
+	if (!j->chain || !x86_jit_usable(cpu))
+		return JIT_LEAVE;
+	kind = jit_kind(cpu);
+	if (tb->rip[kind][slot] != cpu->rip)
 		return JIT_LEAVE;
 	if (unlikely(j->now->ctx != cpu->tlb_ctx))
 		jit_pages_switch(cpu);
 	/* Page and events are looked at by the entry. */
-	return tb->entry[cpu->mmu_idx][slot];
+	return tb->entry[kind][slot];
 }
 
 /*
@@ -455,7 +462,7 @@ static unsigned entry_for(const struct x86_jit_link *l, const struct x86_jit_tra
 /* The jump that led out of translated code may go straight to @to from now on. */
 static void link_to(struct x86_jit_link *l, struct x86_jit_trans *to)
 {
-	if (l->to || l->rip != to->lin || l->idx != to->page->idx || l->from->dead)
+	if (l->to || l->rip != to->lin || l->kind != to->page->kind || l->from->dead)
 		return;
 	set_rel32(l->at, to->code + entry_for(l, to));
 	l->to = to;

@@ -2,7 +2,7 @@
 /*
  * One processor's translations: who knows what about a piece of code.
  *
- *	page		(linear page, physical page, TLB index): its translations are good in
+ *	page		(linear page, physical page, kind of code): its translations are good in
  *			each context that has its id
  *	translation	of one block at one linear address
  *	link		a jump from one translation to another, or to its exit
@@ -14,10 +14,35 @@
 #include "silicon/x86/decode/decode.h"
 #include "silicon/x86/jit/jit_priv.h"
 
+/* What a translation is for beside its address: the mode and the TLB index. */
+#define JIT_KINDS (X86_NR_JIT_MODES * X86_NR_MMU_IDX)
+
+static inline unsigned jit_kind_of(unsigned mode, unsigned mmu_idx)
+{
+	return mode * X86_NR_MMU_IDX + mmu_idx;
+}
+
+/* Of the code that @cpu executes, if that is translated. */
+static inline unsigned jit_kind(const struct x86_cpu *cpu)
+{
+	return jit_kind_of(cpu->jit_mode, cpu->mmu_idx);
+}
+
+static inline enum x86_jit_mode jit_kind_mode(unsigned kind)
+{
+	return (enum x86_jit_mode)(kind / X86_NR_MMU_IDX);
+}
+
+/* Bytes of an address, of a stack slot and of the instruction pointer. */
+static inline unsigned jit_word(unsigned kind)
+{
+	return jit_kind_mode(kind) == X86_JIT_64 ? 8 : 4;
+}
+
 struct jit_page {
 	u64 lin, spa;		/* of the pages */
 	u16 id;
-	u8 idx;			/* enum x86_mmu_idx */
+	u8 kind;
 	u32 granules;		/* of the page: what @sum is made of */
 	u64 sum;
 	struct jit_page *next, *next_lin;	/* same hash bucket: by @spa, by @lin */
@@ -32,7 +57,7 @@ struct x86_jit_link {
 	u8 way;			/* enum jit_way */
 	bool checked;		/* events must be looked for */
 	bool saved;		/* the flags are in cpu->jit_flags */
-	u8 idx;			/* of the TLB there */
+	u8 kind;		/* of the code there */
 	struct x86_jit_trans *from, *to;
 	struct x86_jit_link *next;	/* to the same translation */
 };
@@ -62,8 +87,8 @@ struct x86_jit_trans {
 /* Tables behind struct x86_cpu, reached from RBP. An address that is none is 0, but 1 in the place of 0. */
 #define JIT_HASH_SIZE 65536u	/* by RIP bits 15:0 */
 struct jit_tables {
-	u64 rip[X86_NR_MMU_IDX][JIT_HASH_SIZE];
-	u64 entry[X86_NR_MMU_IDX][JIT_HASH_SIZE];	/* at[true][JIT_CHECKED] */
+	u64 rip[JIT_KINDS][JIT_HASH_SIZE];
+	u64 entry[JIT_KINDS][JIT_HASH_SIZE];	/* at[true][JIT_CHECKED] */
 	u64 span[JIT_SPANS];				/* slots: span.c */
 	u64 crossed;		/* translation that was left because of a span across a page end, + JIT_NO_WRITE; or 0 */
 	_Alignas(64) u8 x87[576];			/* XSAVE area: x87.c */
@@ -98,7 +123,8 @@ struct x86_jit {
 	struct jit_code code;
 	s64 delta;		/* code.rx - code.rw */
 	u8 *base, *p, *end;	/* writable: after the stubs, next free, end */
-	u64 enter, exit[2], exit_link[2], call, call_end, vec_load, vec_spill, x87_load, x87_spill;	/* stubs */
+	u64 enter, vec_load, vec_spill, x87_load, x87_spill;	/* stubs */
+	struct jit_doors door[2];	/* of 64-bit code, of other code */
 	u8 *arena;		/* pages, translations and links */
 	size_t used;
 	struct jit_page *page[JIT_PAGE_HASH], *page_lin[JIT_PAGE_HASH];
@@ -108,7 +134,7 @@ struct x86_jit {
 	bool ring_stale;	/* a page on the ring (entry.c) may not be good any more */
 	u64 key[18];		/* of jit_page.sum: pages.c */
 	u64 switches;
-	u64 *calls;		/* by row: instructions executed by their handler; NULL = not counted */
+	u64 *calls;		/* by mode and row: instructions executed by their handler; NULL = not counted */
 	u16 hot;		/* a block is interpreted so often before it is translated */
 	u64 seen;		/* stores noticed, of the process-wide list */
 	bool chain;		/* translations are linked; else each is left at its end */

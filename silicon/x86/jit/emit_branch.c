@@ -16,7 +16,7 @@
 
 x86_select_fn x86_sel_jcc, x86_sel_jmp, x86_sel_call, x86_sel_ret;
 
-/* In 64-bit mode, does the branch stay in the present half of the address space? */
+/* Does the branch stay in the present half of the address space? 32-bit ones do. */
 static bool plain_target(const struct x86_jit_tr *t, u64 target)
 {
 	return (target ^ t->rip) >> 46 == 0;
@@ -25,7 +25,9 @@ static bool plain_target(const struct x86_jit_tr *t, u64 target)
 static bool relative(const struct x86_jit_tr *t, u64 *target)
 {
 	*target = t->next_rip + t->op->imm;
-	return t->op->osize == 8 && plain_target(t, *target) && plain_target(t, t->next_rip);
+	if (t->word == 4)
+		*target = (u32)*target;
+	return t->op->osize == t->word && plain_target(t, *target) && plain_target(t, t->next_rip);
 }
 
 /* The condition code of Jcc: behind prefixes that mean nothing, 7xh or 0F 8xh. */
@@ -79,12 +81,12 @@ static void push_next_rip(struct x86_jit_tr *t)
 	unsigned rsp = (unsigned)jit_home(X86_RSP);
 
 	if (imm32(t->next_rip)) {
-		jit_store_imm(&t->a, jit_at(JIT_RCX, 0), (s32)t->next_rip, 8);
+		jit_store_imm(&t->a, jit_at(JIT_RCX, 0), (s32)t->next_rip, t->word);
 	} else {
 		jit_mov_imm(&t->a, JIT_RAX, t->next_rip);
-		jit_store(&t->a, JIT_RAX, jit_at(JIT_RCX, 0), 8);
+		jit_store(&t->a, JIT_RAX, jit_at(JIT_RCX, 0), t->word);
 	}
-	jit_lea(&t->a, rsp, jit_at(rsp, -8), 8);
+	jit_lea(&t->a, rsp, jit_at(rsp, -(s32)t->word), t->word);
 }
 
 /* The host's call, to @target or [cpu->jit_tmp] if that is 0, and what comes after the return. */
@@ -121,7 +123,7 @@ static bool call(struct x86_jit_tr *t)
 
 	if (!relative(t, &target))
 		return false;
-	jit_mem_at(t, X86_SS, X86_RSP, -8, 8, true);
+	jit_mem_at(t, X86_SS, X86_RSP, -(s32)t->word, t->word, true);
 	jit_flags_save(t);
 	push_next_rip(t);
 	host_call(t, target);
@@ -132,7 +134,7 @@ static bool call(struct x86_jit_tr *t)
 
 static struct jit_mem table(const struct x86_jit_tr *t, s32 first)
 {
-	return jit_at_index(JIT_RBP, JIT_RCX, 3, first + (s32)(t->cpu->mmu_idx * JIT_HASH_SIZE * 8));
+	return jit_at_index(JIT_RBP, JIT_RCX, 3, first + (s32)(jit_kind(t->cpu) * JIT_HASH_SIZE * 8));
 }
 
 /*
@@ -156,14 +158,14 @@ static void jump_table(struct x86_jit_tr *t)
 static void load_target(struct x86_jit_tr *t)
 {
 	if (t->op->flags & X86_OP_MEM) {
-		jit_mem(t, 8, false);
+		jit_mem(t, t->word, false);
 		jit_flags_save(t);
-		jit_load(&t->a, JIT_RAX, jit_at(JIT_RCX, 0), 8);
+		jit_load(&t->a, JIT_RAX, jit_at(JIT_RCX, 0), t->word);
 		return;
 	}
 	jit_flags_save(t);
 	if (jit_use(t, t->op->rm, JIT_RAX) != JIT_RAX)
-		jit_mov_rr(&t->a, JIT_RAX, jit_use(t, t->op->rm, JIT_RAX));
+		jit_op_rr(&t->a, 0x89, jit_use(t, t->op->rm, JIT_RAX), JIT_RAX, t->word);
 }
 
 static bool jmp_indirect(struct x86_jit_tr *t)
@@ -182,7 +184,7 @@ static bool call_indirect(struct x86_jit_tr *t)
 	probe(t);
 	jit_load(&t->a, JIT_RAX, table(t, JIT_TABLE(entry)), 8);
 	jit_store(&t->a, JIT_RAX, JIT_FIELD(jit_tmp), 8);
-	jit_mem_at(t, X86_SS, X86_RSP, -8, 8, true);
+	jit_mem_at(t, X86_SS, X86_RSP, -(s32)t->word, t->word, true);
 	push_next_rip(t);
 	host_call(t, 0);
 	return true;
@@ -191,36 +193,36 @@ static bool call_indirect(struct x86_jit_tr *t)
 static bool ret(struct x86_jit_tr *t)
 {
 	unsigned rsp = (unsigned)jit_home(X86_RSP);
-	s32 by = 8 + (u16)t->op->imm;
+	s32 by = t->word + (u16)t->op->imm;
 	u8 *other;
 
-	jit_mem_at(t, X86_SS, X86_RSP, 0, 8, false);
+	jit_mem_at(t, X86_SS, X86_RSP, 0, t->word, false);
 	jit_flags_save(t);
-	jit_load(&t->a, JIT_RAX, jit_at(JIT_RCX, 0), 8);
+	jit_load(&t->a, JIT_RAX, jit_at(JIT_RCX, 0), t->word);
 	/* Events are not looked for where the ring leads, but behind STI they must be. */
 	if (!t->sti || t->nr != t->sti) {
 		jit_alu_rm(&t->a, JIT_CMP, JIT_RAX, jit_at(JIT_RSP, 8), 8);
 		other = jit_jcc8(&t->a, JIT_NE);
-		jit_lea(&t->a, rsp, jit_at(rsp, by), 8);
+		jit_lea(&t->a, rsp, jit_at(rsp, by), t->word);
 		jit_8(&t->a, 0xc3);
 		jit_bind8(&t->a, other);
 	}
 	probe(t);
-	jit_lea(&t->a, rsp, jit_at(rsp, by), 8);
+	jit_lea(&t->a, rsp, jit_at(rsp, by), t->word);
 	jit_load(&t->a, JIT_RSP, JIT_FIELD(ring_top), 8);
 	jump_table(t);
 	return true;
 }
 
 /* Not a far transfer: those read 6 or 10 bytes, or have an opcode of their own. */
-bool jit_is_near(const struct x86_op *op, const u8 *p)
+bool jit_is_near(const struct x86_op *op, const u8 *p, unsigned word)
 {
-	if (op->osize != 8 || (op->opnd & X86_OPND_READ && op->msize != 8))
+	if (op->osize != word || (op->opnd & X86_OPND_READ && op->msize != word))
 		return false;
 	while (*p == 0x66 || *p == 0x67 || *p == 0xf2 || *p == 0xf3 || (*p & 0xf0) == 0x40 ||
 	       (*p & 0xe7) == 0x26 || (*p & 0xfe) == 0x64)
 		p++;
-	return *p != 0xca && *p != 0xcb;
+	return *p != 0xca && *p != 0xcb && *p != 0x9a && *p != 0xea;
 }
 
 bool jit_emit_branch(struct x86_jit_tr *t)
@@ -229,7 +231,7 @@ bool jit_emit_branch(struct x86_jit_tr *t)
 	bool indirect = t->op->opnd & (X86_OPND_READ | X86_OPND_RM_GPR);
 
 	/* Also not what has become #UD or #GP. */
-	if (!(t->op->flags & X86_OP_END) || !t->op->row || !jit_is_near(t->op, t->bytes))
+	if (!(t->op->flags & X86_OP_END) || !t->op->row || !jit_is_near(t->op, t->bytes, t->word))
 		return false;
 	if (select == x86_sel_jcc)
 		return jcc(t);

@@ -279,11 +279,12 @@ static bool prepare_flags(struct x86_jit_tr *t)
 	return false;
 }
 
-bool jit_is_add(const struct x86_op *op, const struct jit_insn *in, unsigned *r, s32 *by)
+bool jit_is_add(const struct x86_op *op, const struct jit_insn *in, unsigned word, unsigned *r, s32 *by)
 {
 	s64 v = (s64)op->imm;
 
-	if (in->map != JIT_MAP_1 || in->flags & (JIT_I_VEX | JIT_I_ADDR32) || op->osize != 8)
+	if (in->map != JIT_MAP_1 || in->flags & JIT_I_VEX || op->osize != word ||
+	    (in->opcode == 0x8d && op->asize != word))
 		return false;
 	*r = in->rm;
 	if (in->opcode == 0x8d) {
@@ -310,7 +311,7 @@ static void announce(struct x86_jit_tr *t, unsigned opnd, struct written w)
 	unsigned r;
 	s32 by;
 
-	if (jit_is_add(t->op, in, &r, &by)) {
+	if (jit_is_add(t->op, in, t->word, &r, &by)) {
 		jit_adds(t, r, by);
 		return;
 	}
@@ -399,11 +400,11 @@ static bool lea(struct x86_jit_tr *t)
 	unsigned r;
 	s32 by;
 
-	if (t->parsed && jit_is_add(op, &t->in, &r, &by))
+	if (t->parsed && jit_is_add(op, &t->in, t->word, &r, &by))
 		jit_moves(t, r, by);
 	else
 		jit_writes(t, op->reg);
-	if (op->asize != 8 || op->osize == 2 || home < 0 || b >= X86_NR_GPRS || jit_home(b) < 0 ||
+	if (op->asize != t->word || op->osize == 2 || home < 0 || b >= X86_NR_GPRS || jit_home(b) < 0 ||
 	    (x < X86_NR_GPRS && jit_home(x) < 0)) {
 		narrow_lea(t);
 		return true;

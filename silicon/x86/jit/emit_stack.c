@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* PUSH, POP, LEAVE of 64 bits. RSP moves last. */
+/* PUSH, POP, LEAVE of the stack's usual size. RSP moves last. */
 #include "silicon/x86/jit/jit_priv.h"
 
 x86_select_fn x86_sel_push, x86_sel_pop, x86_sel_leave;
@@ -9,18 +9,18 @@ static void move_rsp(struct x86_jit_tr *t, s32 by)
 	unsigned rsp = (unsigned)jit_home(X86_RSP);
 
 	jit_moves(t, X86_RSP, by);
-	jit_lea(&t->a, rsp, jit_at(rsp, by), 8);
+	jit_lea(&t->a, rsp, jit_at(rsp, by), t->word);
 }
 
 static bool push_memory(struct x86_jit_tr *t)
 {
-	jit_mem(t, 8, false);
-	jit_load(&t->a, JIT_RAX, jit_at(JIT_RCX, 0), 8);
+	jit_mem(t, t->word, false);
+	jit_load(&t->a, JIT_RAX, jit_at(JIT_RCX, 0), t->word);
 	jit_store(&t->a, JIT_RAX, JIT_FIELD(jit_tmp), 8);
-	jit_mem_at(t, X86_SS, X86_RSP, -8, 8, true);
+	jit_mem_at(t, X86_SS, X86_RSP, -(s32)t->word, t->word, true);
 	jit_load(&t->a, JIT_RAX, JIT_FIELD(jit_tmp), 8);
-	jit_store(&t->a, JIT_RAX, jit_at(JIT_RCX, 0), 8);
-	move_rsp(t, -8);
+	jit_store(&t->a, JIT_RAX, jit_at(JIT_RCX, 0), t->word);
+	move_rsp(t, -(s32)t->word);
 	return true;
 }
 
@@ -30,15 +30,15 @@ static bool push(struct x86_jit_tr *t)
 
 	if (op->flags & X86_OP_MEM)
 		return push_memory(t);
-	jit_mem_at(t, X86_SS, X86_RSP, -8, 8, true);
+	jit_mem_at(t, X86_SS, X86_RSP, -(s32)t->word, t->word, true);
 	if (op->opnd & (X86_OPND_REG_GPR | X86_OPND_RM_GPR)) {
 		unsigned r = op->opnd & X86_OPND_REG_GPR ? op->reg : op->rm;
 
-		jit_store(&t->a, jit_use(t, r, JIT_RAX), jit_at(JIT_RCX, 0), 8);
+		jit_store(&t->a, jit_use(t, r, JIT_RAX), jit_at(JIT_RCX, 0), t->word);
 	} else {
-		jit_store_imm(&t->a, jit_at(JIT_RCX, 0), (s32)op->imm, 8);
+		jit_store_imm(&t->a, jit_at(JIT_RCX, 0), (s32)op->imm, t->word);
 	}
-	move_rsp(t, -8);
+	move_rsp(t, -(s32)t->word);
 	return true;
 }
 
@@ -49,14 +49,14 @@ static bool pop(struct x86_jit_tr *t)
 
 	if (t->op->flags & X86_OP_MEM)
 		return false;
-	jit_mem_at(t, X86_SS, X86_RSP, 0, 8, false);
+	jit_mem_at(t, X86_SS, X86_RSP, 0, t->word, false);
 	jit_writes(t, r);
 	if (home < 0 && r != X86_RSP)
 		jit_writes(t, X86_RSP);	/* no flags to move while RAX holds the value */
-	jit_load(&t->a, home >= 0 ? (unsigned)home : JIT_RAX, jit_at(JIT_RCX, 0), 8);
+	jit_load(&t->a, home >= 0 ? (unsigned)home : JIT_RAX, jit_at(JIT_RCX, 0), t->word);
 	if (r == X86_RSP)
 		return true;
-	move_rsp(t, 8);
+	move_rsp(t, t->word);
 	if (home < 0)
 		jit_def(t, r, JIT_RAX);
 	return true;
@@ -66,11 +66,11 @@ static bool leave(struct x86_jit_tr *t)
 {
 	unsigned rsp = (unsigned)jit_home(X86_RSP), rbp = (unsigned)jit_home(X86_RBP);
 
-	jit_mem_at(t, X86_SS, X86_RBP, 0, 8, false);
+	jit_mem_at(t, X86_SS, X86_RBP, 0, t->word, false);
 	jit_writes(t, X86_RSP);
 	jit_writes(t, X86_RBP);
-	jit_load(&t->a, JIT_RAX, jit_at(JIT_RCX, 0), 8);
-	jit_lea(&t->a, rsp, jit_at(rbp, 8), 8);
+	jit_load(&t->a, JIT_RAX, jit_at(JIT_RCX, 0), t->word);
+	jit_lea(&t->a, rsp, jit_at(rbp, t->word), t->word);
 	jit_mov_rr(&t->a, rbp, JIT_RAX);
 	return true;
 }
@@ -79,7 +79,7 @@ bool jit_emit_stack(struct x86_jit_tr *t)
 {
 	x86_select_fn *select;
 
-	if (!t->op->row || t->op->osize != 8 || t->op->flags & X86_OP_END)
+	if (!t->op->row || t->op->osize != t->word || t->op->flags & X86_OP_END)
 		return false;
 	select = x86_insn_row(t->op->row)->select;
 	if (select == x86_sel_push)

@@ -10,7 +10,7 @@
  * (emit_branch.c). It begins at cpu->ring_top and ends where the low 16 bits of RSP are 0, 127
  * calls deep; then it begins anew, as it does when a return is not the one that was expected.
  * At its bottom is an entry for guest address 0, which leaves. What is on it leads to code of
- * one TLB index and to pages that may be entered, so that what changes either empties it too.
+ * one kind (mode and TLB index) and to pages that may be entered, so that what changes either empties it too.
  * Handlers run below it.
  */
 #include "silicon/x86/flags.h"
@@ -72,7 +72,7 @@ u64 jit_call_c(struct x86_cpu *cpu, struct x86_jit_trans *t, u64 nr)
 	u64 next;
 
 	if (unlikely(j->calls))
-		j->calls[op->row]++;
+		j->calls[jit_kind_mode(t->page->kind) * x86_insn_rows() + op->row]++;
 	from_jit_flags(cpu);
 	cpu->rip = t->lin + t->off[nr];
 	cpu->gpr[X86_REG_NEXT_RIP] = cpu->rip + op->len;
@@ -94,12 +94,12 @@ u64 jit_call_c(struct x86_cpu *cpu, struct x86_jit_trans *t, u64 nr)
 	if (op->flags & X86_OP_END)
 		cpu->slow &= ~(u32)X86_SLOW_CODE;
 	/* STAC and CLAC change the TLB array inside a block. */
-	if (likely(!(op->flags & X86_OP_END) && !cpu->slow && cpu->mmu_idx == t->page->idx && !j->ring_stale))
+	if (likely(!(op->flags & X86_OP_END) && !cpu->slow && jit_kind(cpu) == t->page->kind && !j->ring_stale))
 		return JIT_GO_ON;
 	cpu->jit_left = (u32)nr + 1;
 	cpu->rip = cpu->gpr[X86_REG_NEXT_RIP];
 	next = cpu->slow ? JIT_LEAVE : jit_next(cpu);
-	cpu->jit_tmp = cpu->mmu_idx != t->page->idx || j->ring_stale;
+	cpu->jit_tmp = jit_kind(cpu) != t->page->kind || j->ring_stale;
 	j->ring_stale = false;
 	return next;
 }
@@ -122,9 +122,10 @@ static void pop(struct jit_asm *a, unsigned r)
 	jit_8(a, 0x58 | (r & 7));
 }
 
-static void save_homes(struct jit_asm *a)
+/* Of @nr guest registers: those that the code which is left has in its host registers. */
+static void save_homes(struct jit_asm *a, unsigned nr)
 {
-	for (unsigned r = 0; r < X86_NR_GPRS; r++)
+	for (unsigned r = 0; r < nr; r++)
 		if (jit_home(r) >= 0)
 			jit_store(a, (unsigned)jit_home(r), jit_gpr(r), 8);
 }
@@ -193,9 +194,9 @@ static void jump_rcx(struct jit_asm *a)
 }
 
 /* rax = struct x86_jit_trans, ecx = index of the instruction; flags are in cpu->jit_flags. RCX := what C says. */
-static void call_c(struct x86_jit *j, struct jit_asm *a)
+static void call_c(struct x86_jit *j, struct jit_asm *a, unsigned nr_gprs)
 {
-	save_homes(a);
+	save_homes(a, nr_gprs);
 	jit_alu_ri(a, JIT_SUB, JIT_RSP, 8, 8);
 	jit_mov_rr(a, JIT_RDI, JIT_RBP);
 	jit_mov_rr(a, JIT_RSI, JIT_RAX);
@@ -217,11 +218,11 @@ static void leave_if_said(struct jit_asm *a)
 }
 
 /* An instruction inside a block: return to the next one, or go on elsewhere with the ring emptied. */
-static void call_stub(struct x86_jit *j, struct jit_asm *a)
+static void call_stub(struct x86_jit *j, struct jit_asm *a, unsigned nr_gprs)
 {
 	u8 *go_on;
 
-	call_c(j, a);
+	call_c(j, a, nr_gprs);
 	go_on = jit_jrcxz(a);
 	leave_if_said(a);
 	jit_load(a, JIT_RSP, JIT_FIELD(ring_top), 8);
@@ -234,11 +235,11 @@ static void call_stub(struct x86_jit *j, struct jit_asm *a)
 }
 
 /* The last one of a block: return to a jump to RCX. */
-static void call_end_stub(struct x86_jit *j, struct jit_asm *a)
+static void call_end_stub(struct x86_jit *j, struct jit_asm *a, unsigned nr_gprs)
 {
 	u8 *same;
 
-	call_c(j, a);
+	call_c(j, a, nr_gprs);
 	leave_if_said(a);
 	jit_op_rm(a, 0x83, JIT_CMP, JIT_FIELD(jit_tmp), 4);
 	jit_8(a, 0);
@@ -253,32 +254,46 @@ static void call_end_stub(struct x86_jit *j, struct jit_asm *a)
 	jit_8(a, 0xc3);
 }
 
+static void doors(struct x86_jit *j, struct jit_asm *a, struct jit_doors *d, unsigned nr_gprs)
+{
+	d->exit_link[false] = begin(a);
+	jit_store(a, JIT_RAX, JIT_FIELD(jit_link), 8);
+	d->exit[false] = jit_here(a);
+	jit_asm_save_flags(a);
+	d->exit[true] = jit_here(a);
+	jit_vec_spill(j, a);
+	save_homes(a, nr_gprs);
+	leave(a);
+
+	d->exit_link[true] = begin(a);
+	jit_store(a, JIT_RAX, JIT_FIELD(jit_link), 8);
+	jit_jmp_to(a, d->exit[true]);
+
+	d->call = begin(a);
+	call_stub(j, a, nr_gprs);
+	d->call_end = begin(a);
+	call_end_stub(j, a, nr_gprs);
+}
+
 void jit_stubs(struct x86_jit *j)
 {
 	struct jit_asm asm_ = { .p = j->p, .end = j->end - JIT_ASM_SLACK, .delta = j->delta }, *a = &asm_;
 	u64 bottom;
+	u8 *is_64;
 
 	begin(a);
 	jit_vec_stubs(j, a);
-
-	/* exit_link: rax = struct x86_jit_link. exit: cpu->rip is set. [true]: the flags are in cpu->jit_flags. */
-	j->exit_link[false] = begin(a);
-	jit_store(a, JIT_RAX, JIT_FIELD(jit_link), 8);
-	j->exit[false] = jit_here(a);
-	jit_asm_save_flags(a);
-	j->exit[true] = jit_here(a);
-	jit_vec_spill(j, a);
-	save_homes(a);
-	leave(a);
-
-	j->exit_link[true] = begin(a);
-	jit_store(a, JIT_RAX, JIT_FIELD(jit_link), 8);
-	jit_jmp_to(a, j->exit[true]);
+	doors(j, a, &j->door[0], X86_NR_GPRS);
+	doors(j, a, &j->door[1], JIT_LEGACY_GPRS);
 
 	/* A return to address 0 with an empty ring. */
 	bottom = begin(a);
 	jit_store_imm(a, JIT_FIELD(rip), 0, 8);
-	jit_jmp_to(a, j->exit[true]);
+	jit_op_rm(a, 0x0fb6, JIT_RCX, JIT_FIELD(jit_mode), 4);	/* movzx ecx, m8 */
+	is_64 = jit_jrcxz(a);
+	jit_jmp_to(a, j->door[1].exit[true]);
+	jit_bind8(a, is_64);
+	jit_jmp_to(a, j->door[0].exit[true]);
 
 	/* enter(rdi = cpu, rsi = code) */
 	j->enter = begin(a);
@@ -290,11 +305,6 @@ void jit_stubs(struct x86_jit *j)
 	make_ring(a, bottom);
 	load_homes(a);
 	jump_rcx(a);
-
-	j->call = begin(a);
-	call_stub(j, a);
-	j->call_end = begin(a);
-	call_end_stub(j, a);
 	begin(a);
 	j->p = a->p;
 }

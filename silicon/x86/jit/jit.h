@@ -2,8 +2,8 @@
 /*
  * The translator, as the run loop, the decoder and the code-page tables see it.
  *
- * Only 64-bit mode at CPL 0 and 3 is translated, only with memory as bus, and never with
- * alignment checks on: everything else is interpreted. A block is translated when it has been
+ * 64-bit code and flat 32-bit code (enum x86_jit_mode) is translated at CPL 0 and 3, only with
+ * memory as bus, and never with alignment checks on: everything else is interpreted. A block is translated when it has been
  * interpreted some times; from there on translated blocks jump to each other until an
  * event, an instruction that ends its block by a handler, or a block that is not
  * translated yet.
@@ -28,7 +28,7 @@ void x86_jit_free(struct x86_cpu *cpu);
 /* May the code at cpu->rip be run by translations? */
 static inline bool x86_jit_usable(const struct x86_cpu *cpu)
 {
-	return cpu->jit && cpu->mode == X86_MODE_64 && cpu->mmu_idx < X86_NR_MMU_IDX &&
+	return cpu->jit && cpu->jit_mode != X86_JIT_NONE && cpu->mmu_idx < X86_NR_MMU_IDX &&
 	       (cpu->cpl == 0 || cpu->cpl == 3);
 }
 

@@ -8,7 +8,8 @@
  *	rbp		struct x86_cpu *
  *	rsp		host stack, 16-byte aligned: the ring of entry.c
  *	rax, rcx	scratch inside one guest instruction
- *	the others	twelve guest registers, see jit_home(); the rest live in cpu->gpr[]
+ *	the others	twelve guest registers, see jit_home(); the rest live in cpu->gpr[].
+ *			R8-R11 are scratch in code that is not 64-bit: legacy.c
  *
  * The guest's arithmetic flags are in EFLAGS or in cpu->jit_flags; inside a block they may
  * also be computed again from registers (struct jit_flags): memory operands cost flags. A
@@ -91,7 +92,7 @@ struct jit_cold {
 	struct jit_flags before, after;
 	u8 vec, vec_after;	/* VEC: what to load; t->vec behind the instruction */
 	u16 nr;			/* index of the instruction */
-	u8 idx;			/* EXIT: TLB index there */
+	u8 code;		/* EXIT: kind of the code there */
 	u8 lead;		/* 1 + slot of the span that the instruction is the first of, 0 = none */
 	struct jit_span span;
 	u64 rip;		/* EXIT: where to */
@@ -114,15 +115,26 @@ struct jit_loop {
 	u8 *pre, *head;		/* the second copy: with what makes CF stay away, without; NULL: not there yet */
 };
 
+/*
+ * Stubs by which translated code is left; each kind of code puts away what is in its host registers.
+ * exit_link: rax = struct x86_jit_link; exit: cpu->rip is set; [true]: the flags are in cpu->jit_flags. entry.c
+ */
+struct jit_doors {
+	u64 exit[2], exit_link[2], call, call_end;
+};
+
 struct x86_jit_tr {
 	struct jit_asm a;	/* first: t is passed on as &t->a */
 	struct x86_cpu *cpu;
+	const struct jit_doors *door;
+	u8 word;		/* bytes of an address, a stack slot and the instruction pointer: 4, 8 */
 	struct x86_block *block;
 	u64 lin;		/* of the block */
 	u8 *start;		/* of the code */
 	u8 *out;		/* the jump to the way out */
 	const u8 *bytes;	/* of the present instruction */
 	const struct x86_op *op;
+	struct x86_op own_op;	/* @op, if it is not as decoded */
 	struct jit_insn in;	/* its encoding, if @parsed */
 	bool parsed;
 	unsigned nr;		/* its index */
@@ -171,8 +183,8 @@ void jit_def(struct x86_jit_tr *t, unsigned r, unsigned host);
 void jit_moves(struct x86_jit_tr *t, unsigned r, s32 by);
 /* The same by code that changes flags. */
 void jit_adds(struct x86_jit_tr *t, unsigned r, s32 by);
-/* Is all that @op, whose encoding is @in, does to registers adding @by to all of @r? */
-bool jit_is_add(const struct x86_op *op, const struct jit_insn *in, unsigned *r, s32 *by);
+/* Is all that @op, whose encoding is @in, does to registers adding @by to all of @r, which has @word bytes? */
+bool jit_is_add(const struct x86_op *op, const struct jit_insn *in, unsigned word, unsigned *r, s32 *by);
 
 /* ---- Flags ---- */
 
@@ -229,6 +241,19 @@ u8 *jit_span_fill(struct x86_jit_tr *t, const struct jit_span *s, unsigned n);
 /* RAX += JIT_NO_WRITE if all of @s is in one page. RCX and flags are clobbered. */
 void jit_span_if_inside(struct x86_jit_tr *t, const struct jit_span *s);
 
+/* ---- Code that is not 64-bit: legacy.c ---- */
+
+#define JIT_LEGACY_GPRS 8
+
+/* Prepare t->op for the emitters; false: it is one for its handler. */
+bool jit_legacy_op(struct x86_jit_tr *t);
+/* The functions above that have an address, with t->at = [R8 + RCX]. */
+void jit_legacy_operand(struct x86_jit_tr *t, bool aligned);
+void jit_legacy_mem(struct x86_jit_tr *t, unsigned size, bool write);
+void jit_legacy_mem_ea(struct x86_jit_tr *t, unsigned size, bool write);
+void jit_legacy_base_disp(struct x86_jit_tr *t, unsigned seg, unsigned r, s32 disp, unsigned size, bool write);
+u8 *jit_legacy_span_fill(struct x86_jit_tr *t, const struct jit_span *s, unsigned n);
+
 /* ---- Spans: span.c ---- */
 
 /* The slot of the span that covers the operand of t->op, or -1. */
@@ -250,8 +275,8 @@ void jit_slow_jmp(struct x86_jit_tr *t);
 /* The jump whose rel32 is at @from leaves the block for @rip; flags are where jit_flags_settle() or _save() left them. */
 void jit_exit(struct x86_jit_tr *t, u8 *from, u64 rip);
 void jit_exit_as(struct x86_jit_tr *t, enum jit_way way, u8 *from, u64 rip);
-/* The same, cpu->mmu_idx having become @idx. */
-void jit_exit_to_idx(struct x86_jit_tr *t, u8 *from, u64 rip, unsigned idx);
+/* The same, cpu->mmu_idx having become @mmu_idx. */
+void jit_exit_to_idx(struct x86_jit_tr *t, u8 *from, u64 rip, unsigned mmu_idx);
 struct jit_cold *jit_cold(struct x86_jit_tr *t, enum jit_cold_kind kind, u8 *from);
 
 /* ---- Loops: loop.c ---- */
@@ -276,8 +301,8 @@ void jit_cold_vec(struct x86_jit_tr *t, u8 *from, unsigned vec);
 /* Load, and jump to @go_on (in writable memory) if @vec is usable; else fall through. Flags are kept. */
 void jit_vec_reload(struct x86_jit_tr *t, unsigned vec, const u8 *go_on);
 
-/* @op of @bytes, a branch in 64-bit mode, is none to another code segment. emit_branch.c */
-bool jit_is_near(const struct x86_op *op, const u8 *bytes);
+/* @op of @bytes, a branch in code with addresses of @word bytes, is none to another code segment. emit_branch.c */
+bool jit_is_near(const struct x86_op *op, const u8 *bytes, unsigned word);
 
 /* ---- The whole instruction by its handler ---- */
 

@@ -28,6 +28,8 @@
 #define LIMIT 100000
 
 static struct x86_cpu *interp, *jit;
+static enum x86_mode mode = X86_MODE_64;
+static unsigned word = 8;	/* of @mode: 8, 4 */
 static ZydisDecoder dec;
 
 /* What a run starts from, and what it leaves. */
@@ -52,7 +54,7 @@ static bool plain_address(const ZydisDecodedInstruction *in, const struct x86_op
 	if (!(op->flags & X86_OP_MEM))
 		return true;
 	return op->index == X86_REG_ZERO && op->base < X86_NR_GPRS && op->disp == (s8)op->disp &&
-	       op->asize == 8 && op->seg != X86_FS && op->seg != X86_GS && in->raw.disp.size <= 8;
+	       op->asize == word && (word != 8 || (op->seg != X86_FS && op->seg != X86_GS)) && in->raw.disp.size <= 8;
 }
 
 /* What differs by nature, or is defined by more than the processor. */
@@ -60,7 +62,7 @@ static bool unsuitable(const ZydisDecodedInstruction *in)
 {
 	switch (in->mnemonic) {
 	case ZYDIS_MNEMONIC_RDTSC: case ZYDIS_MNEMONIC_RDTSCP: case ZYDIS_MNEMONIC_RDRAND:
-	case ZYDIS_MNEMONIC_RDSEED: case ZYDIS_MNEMONIC_POPF: case ZYDIS_MNEMONIC_POPFQ:
+	case ZYDIS_MNEMONIC_RDSEED: case ZYDIS_MNEMONIC_POPF: case ZYDIS_MNEMONIC_POPFD: case ZYDIS_MNEMONIC_POPFQ:
 	case ZYDIS_MNEMONIC_XBEGIN:
 		return true;
 	default:
@@ -71,7 +73,7 @@ static bool unsuitable(const ZydisDecodedInstruction *in)
 static bool wanted(enum kind kind, const struct x86_op *op, const u8 *bytes)
 {
 	struct jit_insn in;
-	bool parsed = jit_parse(bytes, op->len, 8, &in);
+	bool parsed = jit_parse(bytes, op->len, word, &in);
 	enum jit_class class = parsed ? jit_classify(op, &in) : JIT_CLASS_HANDLER;
 
 	if (op->flags & X86_OP_END)
@@ -98,7 +100,7 @@ static bool names_counter(const ZydisDecodedInstruction *in, const ZydisDecodedO
 		for (unsigned k = 0; k < 3; k++) {
 			ZydisRegister big = ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, r[k]);
 
-			if (big == ZYDIS_REGISTER_R9 || big == ZYDIS_REGISTER_R15)
+			if (word == 8 ? big == ZYDIS_REGISTER_R9 || big == ZYDIS_REGISTER_R15 : big == ZYDIS_REGISTER_RDI)
 				return true;
 		}
 	}
@@ -115,10 +117,10 @@ static void choose_insn(enum kind kind)
 	u8 bytes[40];
 
 	for (;;) {
-		encoding(true, bytes);
+		encoding(word == 8, bytes);
 		if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&dec, bytes, 15, &in, ops)))
 			continue;
-		if (x86_decode_bytes(interp, X86_MODE_64, 8, bytes, 15, &op) != X86_DEC_OK || op.fn == x86_op_ud)
+		if (x86_decode_bytes(interp, mode, word, bytes, 15, &op) != X86_DEC_OK || op.fn == x86_op_ud)
 			continue;
 		if (op.len == in.length && !unsuitable(&in) && (plain_address(&in, &op) || rnd(50) == 0) &&
 		    wanted(kind, &op, bytes) && !(in_loop && names_counter(&in, ops)))
@@ -153,13 +155,34 @@ static u64 pointer(void)
 	return rnd(4) ? at : number();
 }
 
+/* Flat ones mostly; else ES, FS or GS has a base, a limit inside the memory, or a type that forbids stores. */
+static void choose_segments(void)
+{
+	static const u8 some[] = { X86_ES, X86_FS, X86_GS };
+
+	for (unsigned i = 0; i < ARRAY_SIZE(some); i++) {
+		struct x86_segment *s = &start.s.seg[some[i]];
+
+		s->base = rnd(2) ? 0 : rnd(8) * 0x800 - 0x1000;
+		s->limit = rnd(8) ? 0xffffffff : (u32)(T_DATA + rnd(0x4000)) | 0xfff;
+		s->ar = (rnd(8) ? 0x93 : 0x91) | X86_AR_G | X86_AR_DB;
+		if (rnd(16) == 0)
+			s->ar = X86_AR_UNUSABLE;
+	}
+}
+
 static void choose_state(void)
 {
 	memset(&start, 0, sizeof(start));
 	x86_get_state(interp, &start.s);
 	for (unsigned i = 0; i < X86_NR_GPRS; i++)
 		start.s.gpr[i] = pointer();
+	if (word != 8)
+		for (unsigned i = 0; i < X86_NR_GPRS; i++)
+			start.s.gpr[i] = rnd(4) ? (u32)start.s.gpr[i] : (u32)start.s.gpr[i] | (u64)rnd(~0u) << 32;
 	start.s.gpr[X86_RSP] = T_STACK - 8 * rnd(16);
+	if (word != 8)
+		choose_segments();
 	start.s.rip = T_CODE;
 	start.s.rflags = RFLAGS_1 | ((u64)rnd(1u << 12) & RFLAGS_ARITH);
 	for (unsigned i = 0; i < 16; i++)
@@ -343,7 +366,12 @@ static void end_loop(void)
 		"49 83 ef 01 73",
 	};
 
-	code_len += test_hex(code + code_len, ends[rnd(ARRAY_SIZE(ends))]);
+	static const char *const ends_32[] = {
+		"4f 75", "ff cf 75", "83 ef 01 75", "83 ef 01 77", "4f 79", "ff cf 7f", "8d 7f ff 83 ff 03 73", "4f 85 ff 75",
+		"f9 4f 75", "83 c7 ff 72", "83 c7 ff f7 c7 0f 00 00 00 75", "83 ef 01 73",
+	};
+
+	code_len += test_hex(code + code_len, word == 8 ? ends[rnd(ARRAY_SIZE(ends))] : ends_32[rnd(ARRAY_SIZE(ends_32))]);
 	code[code_len] = (u8)-(code_len + 1);
 	code_len++;
 	code[code_len++] = 0xf4;
@@ -361,6 +389,14 @@ static void choose_loop(void)
 	end_loop();
 }
 
+static void set_counters(u64 n)
+{
+	if (word == 8)
+		start.s.gpr[X86_R9] = start.s.gpr[X86_R15] = n;
+	else
+		start.s.gpr[X86_RDI] = n;
+}
+
 /* Only chained code has copies for loops: nothing is counted in these runs. */
 static void test_loops(void **state)
 {
@@ -369,11 +405,11 @@ static void test_loops(void **state)
 	for (unsigned n = 0; n < 3000; n++) {
 		choose_loop();
 		choose_state();
-		start.s.gpr[X86_R9] = start.s.gpr[X86_R15] = 1 + rnd(8);
 		/* Pointers that run into the pages behind them. */
 		for (unsigned i = 0; i < X86_NR_GPRS; i++)
-			if (i != X86_R9 && i != X86_R15 && rnd(8) == 0)
+			if (rnd(8) == 0)
 				start.s.gpr[i] = READ_ONLY - rnd(64);
+		set_counters(1 + rnd(8));
 		halted += run_both("loop", n) == X86_RUN_HALT;
 	}
 	assert_true(halted > 500);
@@ -387,19 +423,36 @@ static void choose_access(void)
 		{ 1, { 0x88 } }, { 2, { 0x0f, 0x28 } }, { 2, { 0x0f, 0x29 } }, { 2, { 0x0f, 0x10 } }, { 2, { 0x0f, 0x11 } },
 		{ 1, { 0x87 } }, { 1, { 0x13 } }, { 2, { 0x0f, 0xb6 } }, { 2, { 0x0f, 0x58 } },
 	};
-	static const u8 bases[] = { X86_RBX, X86_RDI, X86_R13, X86_RSP, X86_R8 };
-	unsigned f = rnd(ARRAY_SIZE(forms)), base = bases[rnd(rnd(2) ? 2 : (u32)ARRAY_SIZE(bases))], reg = rnd(16);
+	static const u8 bases_64[] = { X86_RBX, X86_RDI, X86_R13, X86_RSP, X86_R8 };
+	static const u8 bases_32[] = { X86_RBX, X86_RSI, X86_RBP, X86_RSP, X86_RDX };
+	const u8 *bases = word == 8 ? bases_64 : bases_32;
+	/* A register that counts a loop: nobody's destination. */
+	unsigned counter = word == 8 ? X86_R9 : X86_RDI;
+	unsigned f = rnd(ARRAY_SIZE(forms)), base = bases[rnd(rnd(2) ? 2 : 5)], reg = rnd(word * 2);
 	bool sib = base == X86_RSP || rnd(4) == 0, xmm = forms[f].len == 2 && forms[f].bytes[1] != 0xb6;
-	unsigned index = sib && base != X86_RSP ? X86_R9 : X86_RSP;
+	unsigned index = sib && base != X86_RSP ? counter : X86_RSP;
 	s32 disp = (s32)rnd(256) - 64;
 	u8 *p = code + code_len;
 
-	/* A loop's counter is nobody's destination, a base seldom. */
-	if (reg == X86_R9 || reg == X86_R15 || (memchr(bases, (int)reg, sizeof(bases)) && rnd(16)))
+	/* A base is one seldom. */
+	if (reg == counter || reg == X86_R15 || (memchr(bases, (int)reg, 5) && rnd(16)))
 		reg = X86_RAX;
 	if (rnd(3))
 		disp &= ~15;
-	if (rnd(8) == 0) {
+	if (rnd(8) == 0 && word == 4) {
+		/* The same as below. */
+		const u8 change[7][3] = {
+			{ 0x83, 0xc0 | base, (u8)disp }, { 0x83, 0xe8 | base, (u8)disp }, { 0x40 | base, 0x90, 0x90 },
+			{ 0x8d, (u8)(0x40 | base * 9), (u8)disp }, { 0x40 | reg, 0x90, 0x90 }, { 0x50 | reg, 0x90, 0x90 },
+			{ 0x58 | reg, 0x90, 0x90 },
+		};
+
+		/* An address with ESP has another form. */
+		memcpy(p, change[base == X86_RSP ? rnd(3) : rnd(7)], 3);
+		code_len += 3;
+		return;
+	}
+	if (rnd(8) == 0 && word == 8) {
 		/* add base, imm8; sub base, imm8; inc base; lea base, [base + disp8]; inc reg; push reg; pop reg */
 		const u8 change[7][4] = {
 			{ 0x48 | base >> 3, 0x83, 0xc0 | (base & 7), (u8)disp },
@@ -416,7 +469,8 @@ static void choose_access(void)
 		code_len += 4;
 		return;
 	}
-	*p++ = (u8)(0x40 | (xmm || rnd(3) ? 8 : 0) | reg >> 3 << 2 | (index == X86_R9 ? 2 : 0) | base >> 3);
+	if (word == 8)
+		*p++ = (u8)(0x40 | (xmm || rnd(3) ? 8 : 0) | reg >> 3 << 2 | (index == X86_R9 ? 2 : 0) | base >> 3);
 	memcpy(p, forms[f].bytes, forms[f].len);
 	p += forms[f].len;
 	*p++ = (u8)(0x80 | (reg & 7) << 3 | (sib ? 4 : base & 7));
@@ -449,7 +503,7 @@ static void test_spans(void **state)
 				start.s.gpr[i] = page + (rnd(3) ? rnd(PAGE_SIZE) & ~15u : PAGE_SIZE - (rnd(256) & ~7u));
 			}
 			start.s.gpr[X86_RSP] = T_STACK - 512 - 8 * rnd(16);
-			start.s.gpr[X86_R9] = start.s.gpr[X86_R15] = 1 + rnd(4);
+			set_counters(1 + rnd(4));
 			halted += run_both("spans", n) == X86_RUN_HALT;
 		}
 	}
@@ -598,20 +652,21 @@ static void test_last_address(void **state)
 	}
 }
 
-static int setup(void **state)
+/* ---- 32-bit code ---- */
+
+/* In @m, with the pages that tests rely on. */
+static void enter_mode(enum x86_mode m, unsigned w)
 {
 	u64 pte;
 
-	setenv("USERKVM_JIT_HOT", "0", 1);
-	ZydisDecoderInit(&dec, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
-	interp = test_cpu_new();
-	jit = x86_cpu_new(x86_model_find("intel"), 1);
-	test_mode(interp, X86_MODE_64, 8);
-	test_mode(jit, X86_MODE_64, 8);
-	if (x86_set_engine(interp, X86_ENGINE_INTERP) || x86_set_engine(jit, X86_ENGINE_JIT))
-		return -1;
-	if (x86_set_xcr0(interp, 7) || x86_set_xcr0(jit, 7))
-		return -1;
+	mode = m;
+	word = w;
+	ZydisDecoderInit(&dec, w == 8 ? ZYDIS_MACHINE_MODE_LONG_64 : ZYDIS_MACHINE_MODE_LEGACY_32,
+			 w == 8 ? ZYDIS_STACK_WIDTH_64 : ZYDIS_STACK_WIDTH_32);
+	test_mode(interp, m, w);
+	test_mode(jit, m, w);
+	if (m == X86_MODE_PROT)
+		return;
 	*test_pte(READ_ONLY) &= ~2ull;
 	/* Neighbours that are none in memory: what is taken to be in the wrong page shows. */
 	pte = *test_pte(T_DATA + PAGE_SIZE);
@@ -620,6 +675,32 @@ static int setup(void **state)
 	/* What is not restored before each run is out of reach. */
 	for (u64 a = T_MEM + USED; a < T_MEM + T_SIZE; a += PAGE_SIZE)
 		*test_pte(a) = 0;
+	x86_tlb_flush_all(interp);
+	x86_tlb_flush_all(jit);
+}
+
+static void test_32_bit(void **state)
+{
+	enter_mode(X86_MODE_COMPAT, 4);
+	assert_true(campaign(KIND_INT, 3000) > 400);
+	assert_true(campaign(KIND_VEC, 600) > 80);
+	assert_true(campaign(KIND_X87, 400) > 60);
+	assert_true(campaign(KIND_ANY, 500) > 70);
+	test_loops(state);
+	test_spans(state);
+	enter_mode(X86_MODE_64, 8);
+}
+
+static int setup(void **state)
+{
+	setenv("USERKVM_JIT_HOT", "0", 1);
+	interp = test_cpu_new();
+	jit = x86_cpu_new(x86_model_find("intel"), 1);
+	enter_mode(X86_MODE_64, 8);
+	if (x86_set_engine(interp, X86_ENGINE_INTERP) || x86_set_engine(jit, X86_ENGINE_JIT))
+		return -1;
+	if (x86_set_xcr0(interp, 7) || x86_set_xcr0(jit, 7))
+		return -1;
 	return 0;
 }
 
@@ -644,6 +725,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_returns),
 		cmocka_unit_test(test_returns_smap),
 		cmocka_unit_test(test_returns_to_another_page),
+		cmocka_unit_test(test_32_bit),
 	};
 
 	/* Another seed than in CI, to look further. */

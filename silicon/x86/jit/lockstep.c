@@ -72,7 +72,7 @@ void jit_lockstep_free(struct x86_jit *j, bool statistics)
 
 /* ---- What may be run dry ---- */
 
-static bool dry_op(const struct x86_op *op, const u8 *bytes)
+static bool dry_op(const struct x86_op *op, const u8 *bytes, unsigned word)
 {
 	static x86_select_fn *const always[] = { x86_sel_stac, x86_sel_clac, x86_sel_cli };
 	static x86_select_fn *const branch[] = {
@@ -92,7 +92,7 @@ static bool dry_op(const struct x86_op *op, const u8 *bytes)
 		return true;
 	for (unsigned i = 0; i < ARRAY_SIZE(branch); i++)
 		if (row->select == branch[i])
-			return jit_is_near(op, bytes);
+			return jit_is_near(op, bytes, word);
 	return row->select == x86_sel_movs || row->select == x86_sel_stos || row->select == x86_sel_lods ||
 	       row->select == x86_sel_cmps || row->select == x86_sel_scas;
 }
@@ -107,7 +107,7 @@ static bool may_run_dry(struct x86_jit_trans *t)
 	if (t->dry == DRY_UNKNOWN) {
 		t->dry = DRY_YES;
 		for (unsigned i = 0; i < b->nr_ops; i++)
-			if (!dry_op(&b->op[i], bytes + t->off[i]))
+			if (!dry_op(&b->op[i], bytes + t->off[i], jit_word(t->page->kind)))
 				t->dry = DRY_NO;
 	}
 	return t->dry == DRY_YES;
@@ -346,7 +346,10 @@ static void disassemble(const struct x86_jit_trans *t)
 	ZydisDecoder dec;
 	ZydisFormatter fmt;
 
-	ZydisDecoderInit(&dec, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+	if (jit_word(t->page->kind) == 8)
+		ZydisDecoderInit(&dec, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+	else
+		ZydisDecoderInit(&dec, ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32);
 	ZydisFormatterInit(&fmt, ZYDIS_FORMATTER_STYLE_INTEL);
 	for (unsigned i = 0; i < b->nr_ops; i++) {
 		ZydisDecodedInstruction in;

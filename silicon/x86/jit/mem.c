@@ -252,6 +252,8 @@ u8 *jit_span_fill(struct x86_jit_tr *t, const struct jit_span *s, unsigned n)
 	struct jit_asm *a = &t->a;
 	u8 *no;
 
+	if (t->word != 8)
+		return jit_legacy_span_fill(t, s, n);
 	ea(t, s->base, s->index, s->scale, s->lo, 8);
 	look_up(t, JIT_RCX, s->write);
 	jit_alu_ri(a, JIT_CMP, JIT_RCX, (s32)PAGE_SIZE - (s->hi - s->lo), 8);
@@ -342,7 +344,9 @@ void jit_operand(struct x86_jit_tr *t, struct jit_insn *in, bool aligned)
 	const struct x86_op *op = t->op;
 	struct address m = address_of(op);
 
-	if (!span_operand(t, &m, aligned))
+	if (t->word != 8)
+		jit_legacy_operand(t, aligned);
+	else if (!span_operand(t, &m, aligned))
 		operand(t, op->msize, op->opnd & X86_OPND_WRITE, aligned);
 	jit_put_operand(t, in);
 }
@@ -357,12 +361,20 @@ void jit_put_operand(const struct x86_jit_tr *t, struct jit_insn *in)
 
 void jit_mem(struct x86_jit_tr *t, unsigned size, bool write)
 {
-	operand(t, size, write, false);
+	if (t->word != 8)
+		jit_legacy_mem(t, size, write);
+	else
+		operand(t, size, write, false);
 	in_rcx(t);
 }
 
 void jit_mem_ea(struct x86_jit_tr *t, unsigned size, bool write)
 {
+	if (t->word != 8) {
+		jit_legacy_mem_ea(t, size, write);
+		in_rcx(t);
+		return;
+	}
 	if (has_base(t->op->seg))
 		jit_alu_rm(&t->a, JIT_ADD, JIT_RCX, seg_base(t->op->seg), 8);
 	check(t, JIT_RCX, size, write, false);
@@ -373,6 +385,10 @@ void jit_mem_base_disp(struct x86_jit_tr *t, unsigned seg, unsigned r, s32 disp,
 {
 	struct address m = { .seg = (u8)seg, .base = (u8)r, .index = X86_REG_ZERO, .disp = disp };
 
+	if (t->word != 8) {
+		jit_legacy_base_disp(t, seg, r, disp, size, write);
+		return;
+	}
 	jit_flags_lost(t);
 	if (!disp && jit_home(r) >= 0 && !has_base(seg)) {
 		check(t, (unsigned)jit_home(r), size, write, false);

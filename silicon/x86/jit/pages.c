@@ -2,7 +2,7 @@
 /*
  * Which pages of code may be entered: the translator's instruction TLB.
  *
- * A page record stands for (linear page, physical page, TLB index). Each context has a
+ * A page record stands for (linear page, physical page, kind of code). Each context has a
  * byte for each of them; checked entries of translations look at the byte of their page
  * in the table of the present context (cpu->jit_pages). It is set when the fetch has been
  * translated and the page's code has been compared with memory, since a client may have
@@ -44,7 +44,7 @@ struct jit_page *jit_page(struct x86_cpu *cpu, u64 lin, u64 spa)
 
 	lin &= PAGE_MASK;
 	for (p = *list; p; p = p->next)
-		if (p->spa == spa && p->lin == lin && p->idx == cpu->mmu_idx)
+		if (p->spa == spa && p->lin == lin && p->kind == jit_kind(cpu))
 			return p;
 	if (j->nr_pages == JIT_MAX_PAGES)
 		return NULL;
@@ -52,7 +52,7 @@ struct jit_page *jit_page(struct x86_cpu *cpu, u64 lin, u64 spa)
 	if (!p)
 		return NULL;
 	list_lin = &j->page_lin[hash(lin)];
-	*p = (struct jit_page){ .lin = lin, .spa = spa, .id = (u16)j->nr_pages++, .idx = cpu->mmu_idx,
+	*p = (struct jit_page){ .lin = lin, .spa = spa, .id = (u16)j->nr_pages++, .kind = (u8)jit_kind(cpu),
 				.next = *list, .next_lin = *list_lin };
 	*list = *list_lin = p;
 	return p;

@@ -119,7 +119,7 @@ static void go_to(struct x86_jit_tr *t, unsigned idx)
 	jit_alu_rm(a, JIT_CMP, JIT_RAX, jit_at_index(JIT_RBP, JIT_RCX, 3, first + JIT_TABLE(rip)), 8);
 	hit = jit_jcc8(a, JIT_E);
 	jit_store(a, JIT_RAX, JIT_FIELD(rip), 8);
-	jit_jmp_to(a, t->cpu->jit->exit[true]);
+	jit_jmp_to(a, t->door->exit[true]);
 	jit_bind8(a, hit);
 	jit_op_rm(a, 0xff, 4, jit_at_index(JIT_RBP, JIT_RCX, 3, first + JIT_TABLE(entry)), 4);
 	t->ended = true;
@@ -236,6 +236,8 @@ bool jit_emit_privilege(struct x86_jit_tr *t)
 		return sti(t);
 	if (sel == x86_sel_clac || sel == x86_sel_stac)
 		return set_ac(t, sel == x86_sel_stac);
+	if (t->word != 8)
+		return false;
 	if (sel == x86_sel_swapgs)
 		return swapgs(t);
 	if (sel == x86_sel_syscall)

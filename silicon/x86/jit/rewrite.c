@@ -295,6 +295,15 @@ static void lengthen(struct cursor *c, struct jit_insn *in, unsigned sh)
 	}
 }
 
+/* MOV between the accumulator and an address, A0h to A3h: 8Ah, 8Bh, 88h, 89h with a displacement alone. */
+static void accumulator(struct cursor *c, struct jit_insn *in)
+{
+	in->flags |= JIT_I_MODRM | JIT_I_MEM | (in->opcode & 1 ? 0 : JIT_I_REG8 | JIT_I_RM8);
+	in->opcode = (in->opcode & 1) | (in->opcode & 2 ? 0x88 : 0x8a);
+	in->base = in->index = JIT_NO_REG;
+	in->disp = (s32)take(c, 4);
+}
+
 static unsigned imm_size(const struct jit_insn *in, unsigned sh)
 {
 	if (sh & SH_IMM8)
@@ -343,6 +352,11 @@ bool jit_parse(const u8 *bytes, unsigned len, unsigned code_size, struct jit_ins
 	if (!prefixes(&c, in))
 		return false;
 	in->opcode = *c.p++;
+	if (in->map == JIT_MAP_1 && !c.bits64 && (in->opcode & 0xfc) == 0xa0) {
+		accumulator(&c, in);
+		in->flags &= (u16)~(JIT_I_F2 | JIT_I_F3);
+		return c.p == c.end;
+	}
 	sh = shape(in);
 	if (!(sh & SH_OK))
 		return false;

@@ -11,7 +11,7 @@
  *
  * Host code is 64-bit code always; guest code may be 32 or 64-bit. Encodings that
  * exist for brevity come out of jit_parse() in their general form, so that their
- * registers can be replaced: ADD EAX, imm; INC r32 by 40h+r; XCHG EAX, r. MOV r, imm
+ * registers can be replaced: ADD EAX, imm; INC r32 by 40h+r; XCHG EAX, r; MOV EAX, moffs of 32-bit code. MOV r, imm
  * and BSWAP stay as they are, with the register in @rm.
  *
  * What the operands are (GPR or vector, size, read or written, flags) is in struct

@@ -341,6 +341,12 @@ static void test_refused(void **state)
 		assert_false(jit_parse(bytes, test_hex(bytes, refused[i]), 8, &in));
 	/* 16-bit addresses. */
 	assert_false(jit_parse((const u8 *)"\x67\x8b\x07", 3, 4, &in));
+	/* mov [12345678h], al: its general form */
+	assert_true(jit_parse((const u8 *)"\xa2\x78\x56\x34\x12", 5, 4, &in));
+	assert_int_equal(in.opcode, 0x88);
+	assert_int_equal(in.flags, JIT_I_ADDR32 | JIT_I_MODRM | JIT_I_MEM | JIT_I_REG8 | JIT_I_RM8);
+	assert_int_equal(in.disp, 0x12345678);
+	assert_int_equal(in.base & in.index, JIT_NO_REG);
 	/* MOV AH, DIL does not exist; a RIP-relative operand must be replaced. */
 	assert_true(jit_parse((const u8 *)"\x88\xdc", 2, 8, &in));
 	in.reg = 7;

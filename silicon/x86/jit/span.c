@@ -77,10 +77,10 @@ static bool same_registers(const struct x86_op *a, const struct x86_op *b)
 }
 
 /* Operands that can be in a span: plain addresses with a base register. */
-static bool eligible(const struct x86_op *op)
+static bool eligible(const struct x86_jit_tr *t, const struct x86_op *op)
 {
-	return op->flags & X86_OP_MEM && op->asize == 8 && op->base < X86_NR_GPRS && op->seg != X86_FS &&
-	       op->seg != X86_GS && op->msize && op->opnd & (X86_OPND_READ | X86_OPND_WRITE) &&
+	return op->flags & X86_OP_MEM && op->asize == t->word && op->base < X86_NR_GPRS &&
+	       (op->seg == X86_DS || op->seg == X86_SS) && op->msize && op->opnd & (X86_OPND_READ | X86_OPND_WRITE) &&
 	       op->disp > -DISP_MAX && op->disp < DISP_MAX;
 }
 
@@ -93,7 +93,7 @@ int jit_span_of(const struct x86_jit_tr *t, bool aligned)
 {
 	const struct x86_op *op = t->op;
 
-	if (!eligible(op))
+	if (!eligible(t, op))
 		return -1;
 	for (unsigned i = 0; i < JIT_SPANS; i++) {
 		const struct jit_span *s = &t->span[i];
@@ -113,13 +113,13 @@ static bool names(const struct x86_op *op, unsigned r)
 }
 
 /* @op names a register of @s: does it add to it only? Then *@moved is what has been added to the address. */
-static bool moved_by(const struct jit_span *s, const struct x86_op *op, const u8 *bytes, s64 *moved)
+static bool moved_by(const struct jit_span *s, const struct x86_op *op, const u8 *bytes, unsigned word, s64 *moved)
 {
 	struct jit_insn in;
 	unsigned r;
 	s32 by;
 
-	if (!jit_parse(bytes, op->len, 8, &in) || !jit_is_add(op, &in, &r, &by))
+	if (!jit_parse(bytes, op->len, word, &in) || !jit_is_add(op, &in, word, &r, &by))
 		return false;
 	*moved += moves(s->base, s->index, s->scale, r, by);
 	return *moved > -DISP_MAX && *moved < DISP_MAX;
@@ -134,16 +134,16 @@ int jit_span_plan(struct x86_jit_tr *t, bool aligned)
 	const u8 *bytes = t->bytes;
 	s64 moved = 0;
 
-	if (!t->spans || !eligible(first))
+	if (!t->spans || !eligible(t, first))
 		return -1;
 	for (unsigned k = t->nr; ; ) {
-		if ((names(op, s.base) || names(op, s.index)) && !moved_by(&s, op, bytes, &moved))
+		if ((names(op, s.base) || names(op, s.index)) && !moved_by(&s, op, bytes, t->word, &moved))
 			break;
 		if (++k == t->block->nr_ops)
 			break;
 		bytes += op->len;
 		op = &t->block->op[k];
-		if (eligible(op) && same_registers(op, first)) {
+		if (eligible(t, op) && same_registers(op, first)) {
 			s64 at = op->disp + moved, end = at + op->msize;
 			s64 lo = at < s.lo ? at : s.lo, hi = end > s.hi ? end : s.hi;
 

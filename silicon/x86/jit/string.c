@@ -82,7 +82,7 @@ static bool rep(struct x86_jit_tr *t, bool movs)
 	u8 *again, *done;
 	u32 begin;
 
-	if (!(t->op->flags & (X86_OP_REP | X86_OP_REPNE)) || t->op->asize != 8 || t->op->seg == X86_FS ||
+	if (!(t->op->flags & (X86_OP_REP | X86_OP_REPNE)) || t->op->asize != 8 || t->word != 8 || t->op->seg == X86_FS ||
 	    t->op->seg == X86_GS || jit_home(X86_RDI) != JIT_RDI || jit_home(X86_RSI) != JIT_RSI)
 		return false;
 	jit_writes(t, X86_RCX);

@@ -21,18 +21,18 @@ static bool pushf(struct x86_jit_tr *t)
 	static const u8 pushfq_pop_rax[] = { 0x9c, 0x58 };
 	unsigned rsp = (unsigned)jit_home(X86_RSP);
 
-	if (t->op->osize != 8)
+	if (t->op->osize != t->word)
 		return false;
-	jit_mem_at(t, X86_SS, X86_RSP, -8, 8, true);
+	jit_mem_at(t, X86_SS, X86_RSP, -(s32)t->word, t->word, true);
 	jit_flags_read(t);
 	/* Put aside, but still in EFLAGS. */
 	jit_flags_lost(t);
 	jit_bytes(&t->a, pushfq_pop_rax, sizeof(pushfq_pop_rax));
 	jit_alu_ri(&t->a, JIT_AND, JIT_RAX, RFLAGS_ARITH, 4);
 	jit_alu_rm(&t->a, JIT_OR, JIT_RAX, JIT_FIELD(rflags), 8);
-	jit_store(&t->a, JIT_RAX, jit_at(JIT_RCX, 0), 8);
-	jit_moves(t, X86_RSP, -8);
-	jit_lea(&t->a, rsp, jit_at(rsp, -8), 8);
+	jit_store(&t->a, JIT_RAX, jit_at(JIT_RCX, 0), t->word);
+	jit_moves(t, X86_RSP, -(s32)t->word);
+	jit_lea(&t->a, rsp, jit_at(rsp, -(s32)t->word), t->word);
 	return true;
 }
 
@@ -113,7 +113,7 @@ static bool bit_string(struct x86_jit_tr *t)
 	unsigned size = op->osize, shift = size == 8 ? 6 : 5, reg = in.reg;
 	struct jit_asm *a = &t->a;
 
-	if (size < 4 || op->asize != 8)
+	if (size < 4 || op->asize != t->word)
 		return false;
 	jit_flags_lost(t);
 	jit_ea(t);
@@ -122,7 +122,7 @@ static bool bit_string(struct x86_jit_tr *t)
 		jit_op_rr(a, 0x63, JIT_RAX, JIT_RAX, 8);	/* movsxd rax, eax */
 	jit_op_rr(a, 0xc1, 7, JIT_RAX, 8);			/* sar rax, shift */
 	jit_8(a, shift);
-	jit_lea(a, JIT_RCX, jit_at_index(JIT_RCX, JIT_RAX, size == 8 ? 3 : 2, 0), 8);
+	jit_lea(a, JIT_RCX, jit_at_index(JIT_RCX, JIT_RAX, size == 8 ? 3 : 2, 0), t->word);
 	jit_mem_ea(t, size, in.opcode != 0xa3);
 	/* The bit inside the operand, past the flags, which want RAX. */
 	jit_mov_rr(a, JIT_RAX, jit_use(t, reg, JIT_RAX));

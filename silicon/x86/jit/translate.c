@@ -96,12 +96,12 @@ struct jit_cold *jit_cold(struct x86_jit_tr *t, enum jit_cold_kind kind, u8 *fro
 	return c;
 }
 
-void jit_exit_to_idx(struct x86_jit_tr *t, u8 *from, u64 rip, unsigned idx)
+void jit_exit_to_idx(struct x86_jit_tr *t, u8 *from, u64 rip, unsigned mmu_idx)
 {
 	struct jit_cold *c = jit_cold(t, JIT_COLD_EXIT, from);
 
 	c->rip = rip;
-	c->idx = (u8)idx;
+	c->code = (u8)jit_kind_of(t->cpu->jit_mode, mmu_idx);
 }
 
 void jit_exit(struct x86_jit_tr *t, u8 *from, u64 rip)
@@ -138,11 +138,11 @@ static void call_stub(struct x86_jit_tr *t, unsigned nr)
 	jit_32(&t->a, (u32)rel);
 	jit_mov_imm(&t->a, JIT_RCX, nr);
 	if (!(t->block->op[nr].flags & X86_OP_END)) {
-		jit_call_to(&t->a, t->cpu->jit->call);
+		jit_call_to(&t->a, t->door->call);
 		return;
 	}
 	/* A jump of its own for each site, for the host's predictor. */
-	jit_call_to(&t->a, t->cpu->jit->call_end);
+	jit_call_to(&t->a, t->door->call_end);
 	jit_room(&t->a);
 	jit_8(&t->a, 0xff);		/* jmp rcx */
 	jit_8(&t->a, 0xe1);
@@ -166,7 +166,7 @@ static void leave_at(struct x86_jit_tr *t, u64 rip, unsigned nr, bool saved)
 	jit_mov_imm(&t->a, JIT_RAX, rip);
 	jit_store(&t->a, JIT_RAX, JIT_FIELD(rip), 8);
 	jit_store_imm(&t->a, JIT_FIELD(jit_left), (s32)nr, 4);
-	jit_jmp_to(&t->a, t->cpu->jit->exit[saved]);
+	jit_jmp_to(&t->a, t->door->exit[saved]);
 }
 
 /* The handler has been called for the first operand of a span; flags are in cpu->jit_flags. */
@@ -237,13 +237,13 @@ static void cold_exit(struct x86_jit_tr *t, const struct jit_cold *c, struct x86
 		t->a.full = true;
 		return;
 	}
-	*l = (struct x86_jit_link){ .at = c->from, .out = t->a.p, .rip = c->rip, .idx = c->idx, .from = tr,
+	*l = (struct x86_jit_link){ .at = c->from, .out = t->a.p, .rip = c->rip, .kind = c->code, .from = tr,
 				    .way = c->way, .checked = t->sti && c->nr == t->sti, .saved = saved };
 	/* A translation may be shorter than its block. */
 	if (c->nr + 1u < t->block->nr_ops)
 		jit_store_imm(&t->a, JIT_FIELD(jit_left), c->nr + 1, 4);
 	jit_mov_imm(&t->a, JIT_RAX, (u64)l);
-	jit_jmp_to(&t->a, t->cpu->jit->exit_link[saved]);
+	jit_jmp_to(&t->a, t->door->exit_link[saved]);
 }
 
 static void emit_cold(struct x86_jit_tr *t, struct x86_jit_trans *tr)
@@ -377,7 +377,11 @@ static void emit_op(struct x86_jit_tr *t)
 	t->first_cold = t->nr_cold;
 	t->first_access = t->nr_access;
 	t->lead = 0;
-	t->parsed = jit_parse(t->bytes, t->op->len, 8, &t->in);
+	t->parsed = jit_parse(t->bytes, t->op->len, t->word, &t->in);
+	if (t->word != 8 && !jit_legacy_op(t)) {
+		jit_call_handler(t);
+		return;
+	}
 	for (unsigned i = 0; ; i++) {
 		if (i == ARRAY_SIZE(emitters)) {
 			jit_call_handler(t);
@@ -439,6 +443,8 @@ static struct x86_jit_trans *translate_from(struct x86_cpu *cpu, struct x86_bloc
 		return NULL;
 	t->a = (struct jit_asm){ .p = j->p, .end = j->end - ROOM, .delta = j->delta };
 	t->cpu = cpu;
+	t->word = (u8)jit_word(page->kind);
+	t->door = &j->door[t->word != 8];
 	t->block = b;
 	t->lin = lin;
 	t->ended = false;

@@ -274,6 +274,24 @@ static bool pcmpstr(struct x86_jit_tr *t, struct jit_insn *in, unsigned vec)
 	return true;
 }
 
+/* Outside 64-bit mode VZEROALL and VZEROUPPER leave YMM8-15 alone. */
+static void zero_lower(struct jit_asm *a, bool all)
+{
+	for (unsigned r = 0; r < 8; r++) {
+		struct jit_insn in = {
+			.flags = JIT_I_MODRM | JIT_I_VEX, .map = JIT_MAP_0F, .opcode = 0x28,	/* VMOVAPS xmm, xmm */
+			.reg = (u8)r, .rm = (u8)r,
+		};
+
+		if (all) {
+			in.flags |= JIT_I_66;
+			in.opcode = 0xef;						/* VPXOR */
+			in.vvvv = (u8)r;
+		}
+		put(a, &in);
+	}
+}
+
 bool jit_emit_vec(struct x86_jit_tr *t)
 {
 	struct jit_insn in = t->in;
@@ -297,7 +315,10 @@ bool jit_emit_vec(struct x86_jit_tr *t)
 	}
 	if (is_selector(t->op, x86_sel_avx_zeroupper) || is_selector(t->op, x86_sel_avx_zeroall)) {
 		jit_vec_need(t, vec);
-		jit_put(t, &in);
+		if (t->word == 8)
+			jit_put(t, &in);
+		else
+			zero_lower(&t->a, is_selector(t->op, x86_sel_avx_zeroall));
 		return true;
 	}
 	return false;

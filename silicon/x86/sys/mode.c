@@ -23,6 +23,19 @@ static enum x86_mode current_mode(const struct x86_cpu *cpu)
 	return cpu->rflags & RFLAGS_VM ? X86_MODE_VM86 : X86_MODE_PROT;
 }
 
+static enum x86_jit_mode jit_mode(const struct x86_cpu *cpu)
+{
+	const unsigned cs = 1u << X86_CS, data = 1u << X86_SS | 1u << X86_DS;
+
+	if (cpu->mode == X86_MODE_64)
+		return X86_JIT_64;
+	if (!x86_prot(cpu) || cpu->ip_mask != 0xffffffff || cpu->sp_mask != 0xffffffff ||
+	    ~cpu->seg_read_ok & (cs | data) || ~cpu->seg_write_ok & data ||
+	    cpu->seg_base[X86_CS] | cpu->seg_base[X86_SS] | cpu->seg_base[X86_DS])
+		return X86_JIT_NONE;
+	return cpu->mode == X86_MODE_COMPAT ? X86_JIT_COMPAT : X86_JIT_PROT;
+}
+
 void x86_update_mode(struct x86_cpu *cpu)
 {
 	const struct x86_segment *cs = &cpu->seg[X86_CS];
@@ -58,6 +71,7 @@ void x86_update_mode(struct x86_cpu *cpu)
 		}
 	}
 
+	cpu->jit_mode = (u8)jit_mode(cpu);
 	mode_update_ac(cpu);
 	if (unlikely(cpu->pmu.by_level))
 		x86_pmu_level(cpu);
