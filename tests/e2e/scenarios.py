@@ -377,8 +377,14 @@ def sockets_and_files():
 
 
 def descendants(pid):
-    out = subprocess.run(["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-    parents = dict(tuple(map(int, line.split())) for line in out.splitlines())
+    parents = {}
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{entry}/stat") as f:
+                # PID (NAME) STATE PARENT: the name may contain anything.
+                parents[int(entry)] = int(f.read().rpartition(")")[2].split()[1])
+        except (FileNotFoundError, ProcessLookupError):
+            pass
     found, more = set(), {pid}
     while more:
         more = {p for p, parent in parents.items() if parent in more}
