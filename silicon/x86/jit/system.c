@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Instructions of kernels that touch little beside RFLAGS: PUSHF, CLI, RDTSC and RDTSCP;
+ * Instructions of kernels that touch little beside RFLAGS: PUSHF, CLI, PAUSE, RDTSC and RDTSCP;
  * and bit strings in memory. What privilege or a VM-execution control forbids is left
  * to the handlers.
  */
@@ -45,6 +45,28 @@ static bool cli(struct x86_jit_tr *t)
 	jit_slow_jcc(t, JIT_NE);
 	jit_op_rm(&t->a, 0x81, JIT_AND, JIT_FIELD(rflags), 4);
 	imm32(t, ~(u32)RFLAGS_IF);
+	return true;
+}
+
+/* ---- PAUSE ---- */
+
+/* Loops are detected, by the handler, at CPL 0 only. Controls of before matter in root mode as
+ * little as the handler does. */
+static bool pause_hint(struct x86_jit_tr *t)
+{
+	static const u8 insn[2] = {0xf3, 0x90};
+	struct jit_asm *a = &t->a;
+
+	jit_flags_lost(t);
+	jit_op_rm(a, 0xf7, 0, JIT_FIELD(vmx.proc), 4); /* test dword [..], imm32 */
+	imm32(t, PROC_PAUSE_EXITING);
+	jit_slow_jcc(t, JIT_NE);
+	if (t->cpu->mmu_idx != X86_MMU_USER) {
+		jit_op_rm(a, 0xf7, 0, JIT_FIELD(vmx.proc2), 4);
+		imm32(t, PROC2_PAUSE_LOOP_EXITING);
+		jit_slow_jcc(t, JIT_NE);
+	}
+	jit_bytes(a, insn, sizeof(insn));
 	return true;
 }
 
@@ -148,6 +170,8 @@ bool jit_emit_system(struct x86_jit_tr *t)
 		return pushf(t);
 	if (sel == x86_sel_cli)
 		return cli(t);
+	if (sel == x86_sel_pause)
+		return pause_hint(t);
 	if (sel == x86_sel_rdtsc || sel == x86_sel_rdtscp)
 		return rdtsc(t, sel == x86_sel_rdtscp);
 	if (t->parsed && t->in.flags & JIT_I_MEM && t->op->opnd & X86_OPND_REG_GPR &&

@@ -177,7 +177,10 @@ static void op_invd(struct x86_cpu *cpu, const struct x86_op *op)
 
 x86_fn *x86_sel_hlt(const struct x86_dec *d, struct x86_op *op) { return op_hlt; }
 x86_fn *x86_sel_monitor(const struct x86_dec *d, struct x86_op *op) { return op_monitor; }
-x86_fn *x86_sel_pause(const struct x86_dec *d, struct x86_op *op) { return op_pause; }
+x86_fn *x86_sel_pause(const struct x86_dec *d, struct x86_op *op)
+{
+	return mid_block(op, op_pause);
+}
 x86_fn *x86_sel_mwait(const struct x86_dec *d, struct x86_op *op) { return op_mwait; }
 x86_fn *x86_sel_wbinvd(const struct x86_dec *d, struct x86_op *op) { return op_wbinvd; }
 x86_fn *x86_sel_invd(const struct x86_dec *d, struct x86_op *op) { return op_invd; }
