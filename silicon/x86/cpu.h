@@ -88,6 +88,13 @@ struct x86_tlb {
 	u64 info[X86_TLB_SIZE];			/* mmu/ only; 0 = none */
 };
 
+/* struct x86_tlb.info: the translation permits writes, though the write tag may be absent. */
+#define X86_TLB_INFO_W BIT(0)
+
+/* Granules of memory by which code is told from data on its page: decode/codepage.h. */
+#define X86_GRANULE_SHIFT 7
+#define X86_GRAINS 256
+
 typedef struct { u64 mant; u16 exp; u8 pad[6]; } x86_f80_t;	/* as in FXSAVE slots */
 
 struct x86_ymm { _Alignas(32) union { u8 b[32]; u16 w[16]; u32 d[8]; u64 q[4]; float f[8]; double lf[4]; }; };
@@ -254,6 +261,11 @@ struct x86_cpu {
 	u32 idt_vectoring_error;
 
 	/* ---- memory ---- */
+	/*
+	 * By bits of the address: granules of code pages that may be stored to at once, as nothing
+	 * was ever decoded there; others have how often they were stored to in the low bits.
+	 */
+	u64 grain[X86_GRAINS];
 	struct x86_tlb tlbs[X86_NR_TLBS];
 	struct x86_mmu *mmu;		/* mmu/: contexts, walk caches */
 	struct x86_decode *decode;

@@ -243,7 +243,8 @@ static void observe(struct x86_cpu *cpu, struct x86_block *b, u64 spa)
 		b->seen = atomic_load(b->seq);
 		b->spa = spa;
 		for (unsigned i = 0; i < ARRAY_SIZE(b->granule); i++)
-			b->granule[i] = x86_codepage_decode_granule(spa + ((u64)i << X86_GRANULE_SHIFT));
+			b->granule[i] = x86_codepage_decode_granule(
+				cpu, spa + ((u64)i << X86_GRANULE_SHIFT));
 	} while (!x86_codepage_marked(spa));
 }
 

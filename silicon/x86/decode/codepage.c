@@ -18,6 +18,10 @@
  * stores looks there after the bytes are in memory, with a fence between the two on
  * either side. One of them sees the other.
  *
+ * A granule that is stored to often and was never decoded is a *grain* of the processor
+ * (cpu->grain): it is stored to as if its page held no code. Who decodes there for the first
+ * time takes grains back as marking takes write tags back.
+ *
  * Marking. The first decoder of a page marks it and then waits until every
  * processor inside a run loop has dropped its write tags (X86_EV_CODE_PAGE), unless
  * none has been given for that page since the last time all were dropped;
@@ -43,6 +47,7 @@
 #define PAGE_BITS 20
 #define GRANULE_BITS 22
 #define UNMARK_STORES 256
+#define GRAIN_STORES 32
 #define UNMARK_STORES_TRANSLATED 65536	/* unmarking costs all translations of the page */
 
 /* MARKING: no new write tags, old ones may exist still. */
@@ -54,6 +59,7 @@ static struct code_page {
 	_Atomic u32 stores;		/* since the last decoding */
 	_Atomic bool translated;	/* some processor may have translations of it */
 	_Atomic u64 writable;		/* 1 + handshakes begun before the last write tag for it was given */
+	_Atomic u64 grains;		/* the same of grains */
 } pages[1u << PAGE_BITS];
 static _Atomic u32 granules[1u << GRANULE_BITS];	/* stores in 31:1 */
 #define DECODED 1u		/* never taken back: costs speed only */
@@ -76,14 +82,21 @@ bool x86_codepage_test(u64 spa)
 	return atomic_load(&page_of(spa)->mark) != PLAIN;
 }
 
+/* @given: what is given may be there until the next handshake. */
+static void note_given(_Atomic u64 *given)
+{
+	u64 now = atomic_load(&handshakes) + 1, seen = atomic_load(given);
+
+	while (seen < now && !atomic_compare_exchange_weak(given, &seen, now))
+		;
+}
+
 /* The order matters: the marker sets the mark first, then looks at @writable. */
 bool x86_codepage_may_write(u64 spa)
 {
 	struct code_page *p = page_of(spa);
-	u64 now = atomic_load(&handshakes) + 1, seen = atomic_load(&p->writable);
 
-	while (seen < now && !atomic_compare_exchange_weak(&p->writable, &seen, now))
-		;
+	note_given(&p->writable);
 	return atomic_load(&p->mark) == PLAIN;
 }
 
@@ -97,13 +110,6 @@ u32 x86_codepage_granule(u64 spa)
 	return atomic_load(granule_of(spa));
 }
 
-u32 x86_codepage_decode_granule(u64 spa)
-{
-	u32 v = atomic_load(granule_of(spa));
-
-	return v & DECODED ? v : atomic_fetch_or(granule_of(spa), DECODED) | DECODED;
-}
-
 /* Does the store overlap the block that @cpu is executing? */
 static bool hits_current(const struct x86_cpu *cpu, u64 spa, unsigned len)
 {
@@ -113,6 +119,25 @@ static bool hits_current(const struct x86_cpu *cpu, u64 spa, unsigned len)
 		return false;
 	b = container_of(cpu->op_first, struct x86_block, op[0]);
 	return spa < b->spa + b->len && b->spa < spa + len;
+}
+
+/* Data has been stored on a code page, in a granule that was not decoded. The order is that of
+ * x86_codepage_may_write(). */
+static void count_data(struct x86_cpu *cpu, struct code_page *p, u64 spa, unsigned len)
+{
+	u64 granule = spa & ~((1ull << X86_GRANULE_SHIFT) - 1), *g;
+
+	if (!cpu || spa + len > granule + (1u << X86_GRANULE_SHIFT))
+		return;
+	g = &cpu->grain[(spa >> X86_GRANULE_SHIFT) % X86_GRAINS];
+	if (*g == granule)
+		return;
+	if (*g - granule - 1 >= GRAIN_STORES) {
+		*g = granule + 1;
+	} else if (++*g - granule == GRAIN_STORES) {
+		note_given(&p->grains);
+		*g = atomic_load(granule_of(spa)) & DECODED ? 0 : granule;
+	}
 }
 
 static void count_translations(u64 spa, unsigned len, u32 by)
@@ -179,6 +204,8 @@ void x86_codepage_store(struct x86_cpu *cpu, u64 spa, unsigned len)
 		return;
 	if (count_store(spa, len))
 		code_stored(cpu, p, spa, len);
+	else
+		count_data(cpu, p, spa, len);
 	page = atomic_load(&p->translated);
 	/* Some may be lost. */
 	n_stores = atomic_load_explicit(&p->stores, memory_order_relaxed) + 1;
@@ -248,7 +275,8 @@ void x86_codepage_mark(struct x86_cpu *cpu, u64 spa)
 {
 	struct code_page *p = page_of(spa);
 
-	atomic_store(&p->stores, 0);
+	if (atomic_load_explicit(&p->stores, memory_order_relaxed))
+		atomic_store_explicit(&p->stores, 0, memory_order_relaxed);
 	while (atomic_load(&p->mark) != MARKED) {
 		u32 marking = MARKING;
 
@@ -259,6 +287,18 @@ void x86_codepage_mark(struct x86_cpu *cpu, u64 spa)
 		/* Fails if the page was unmarked meanwhile: write tags may be back. */
 		atomic_compare_exchange_strong(&p->mark, &marking, MARKED);
 	}
+}
+
+u32 x86_codepage_decode_granule(struct x86_cpu *cpu, u64 spa)
+{
+	u32 v = atomic_load(granule_of(spa));
+
+	if (v & DECODED)
+		return v;
+	v = atomic_fetch_or(granule_of(spa), DECODED) | DECODED;
+	if (atomic_load(&page_of(spa)->grains) > atomic_load(&handshakes_done))
+		handshake(cpu);
+	return v;
 }
 
 bool x86_codepage_marked(u64 spa)

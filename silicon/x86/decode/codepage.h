@@ -8,8 +8,6 @@
 
 #include "silicon/x86/cpu.h"
 
-#define X86_GRANULE_SHIFT 7
-
 /* Does the page of @spa hold decoded code? */
 bool x86_codepage_test(u64 spa);
 /* If not: may the caller's TLB entry have a write tag? Notes that it has. */
@@ -19,6 +17,16 @@ bool x86_codepage_may_write(u64 spa);
  * To be called after the bytes are in memory. NULL: root-mode software has.
  */
 void x86_codepage_store(struct x86_cpu *cpu, u64 spa, unsigned len);
+
+/* May @cpu store there, on a page that holds code, without telling anybody? Only data was ever
+ * stored there, often. */
+static inline bool x86_codepage_data(const struct x86_cpu *cpu, u64 spa, unsigned len)
+{
+	u64 granule = spa & ~((1ull << X86_GRANULE_SHIFT) - 1);
+
+	return cpu->grain[(spa >> X86_GRANULE_SHIFT) % X86_GRAINS] == granule &&
+	       spa + len <= granule + (1u << X86_GRANULE_SHIFT);
+}
 
 /*
  * Code of this page is about to be decoded: returns when no processor can store
@@ -38,8 +46,9 @@ void x86_codepage_dropped(u64 spa, unsigned len);
 
 const _Atomic u64 *x86_codepage_seq(u64 spa);
 u32 x86_codepage_granule(u64 spa);
-/* The same, bytes of it being about to be decoded. */
-u32 x86_codepage_decode_granule(u64 spa);
+/* The same, bytes of it being about to be decoded: from here on no processor stores there without
+ * telling. */
+u32 x86_codepage_decode_granule(struct x86_cpu *cpu, u64 spa);
 bool x86_codepage_marked(u64 spa);
 
 #endif

@@ -188,6 +188,22 @@ void jit_bytes(struct jit_asm *a, const u8 *p, unsigned n)
 		jit_8(a, *p++);
 }
 
+void jit_push(struct jit_asm *a, unsigned reg)
+{
+	jit_room(a);
+	if (reg & 8)
+		jit_8(a, 0x41);
+	jit_8(a, 0x50 | (reg & 7));
+}
+
+void jit_pop(struct jit_asm *a, unsigned reg)
+{
+	jit_room(a);
+	if (reg & 8)
+		jit_8(a, 0x41);
+	jit_8(a, 0x58 | (reg & 7));
+}
+
 void jit_push_flags(struct jit_asm *a)
 {
 	static const u8 code[] = { 0x9f, 0x0f, 0x90, 0xc0, 0x50 };	/* lahf; seto al; push rax */

@@ -138,6 +138,8 @@ void jit_alu_ri(struct jit_asm *a, enum jit_alu f, unsigned reg, s32 v, unsigned
 void jit_test_ri(struct jit_asm *a, unsigned reg, u32 v);
 /* Bytes as they stand: at most JIT_ASM_SLACK. */
 void jit_bytes(struct jit_asm *a, const u8 *p, unsigned n);
+void jit_push(struct jit_asm *a, unsigned reg);
+void jit_pop(struct jit_asm *a, unsigned reg);
 /* Keep the arithmetic flags on the host's stack and give them back; both clobber RAX. */
 void jit_push_flags(struct jit_asm *a);
 void jit_pop_flags(struct jit_asm *a);
@@ -162,6 +164,14 @@ static inline void jit_bind8(struct jit_asm *a, u8 *at)
 static inline void jit_bind(struct jit_asm *a, u8 *at)
 {
 	s32 rel = (s32)(a->p - (at + 4));
+
+	__builtin_memcpy(at, &rel, 4);
+}
+
+/* The jump whose rel32 is at @at leads to @to, in the same mapping. */
+static inline void jit_bind_to(u8 *at, const u8 *to)
+{
+	s32 rel = (s32)(to - (at + 4));
 
 	__builtin_memcpy(at, &rel, 4);
 }

@@ -204,13 +204,6 @@ void *jit_new(struct x86_jit *j, size_t size)
 
 /* ---- Dropping ---- */
 
-static void set_rel32(u8 *at, const u8 *target)
-{
-	s32 rel = (s32)(target - (at + 4));
-
-	memcpy(at, &rel, 4);
-}
-
 static void unlink_block(struct x86_jit_trans *t)
 {
 	for (struct x86_jit_trans **p = &t->block->trans; *p; p = &(*p)->in_block)
@@ -245,7 +238,7 @@ static void drop_hash(struct x86_cpu *cpu, const struct x86_jit_trans *t)
 static void lead(u8 *at, const u8 *target)
 {
 	*at = 0xe9;
-	set_rel32(at + 1, target);
+	jit_bind_to(at + 1, target);
 }
 
 void jit_drop(struct x86_cpu *cpu, struct x86_jit_trans *t)
@@ -256,7 +249,7 @@ void jit_drop(struct x86_cpu *cpu, struct x86_jit_trans *t)
 	unlink_page(t);
 	drop_hash(cpu, t);
 	for (struct x86_jit_link *l = t->incoming; l; l = l->next) {
-		set_rel32(l->at, l->out);
+		jit_bind_to(l->at, l->out);
 		l->to = NULL;
 	}
 	t->incoming = NULL;
@@ -464,7 +457,7 @@ static void link_to(struct x86_jit_link *l, struct x86_jit_trans *to)
 {
 	if (l->to || l->rip != to->lin || l->kind != to->page->kind || l->from->dead)
 		return;
-	set_rel32(l->at, to->code + entry_for(l, to));
+	jit_bind_to(l->at, to->code + entry_for(l, to));
 	l->to = to;
 	l->next = to->incoming;
 	to->incoming = l;

@@ -119,12 +119,15 @@ struct jit_ctx {
 #define JIT_CONTEXTS 12
 #define JIT_NO_CTX (~0u)
 
+#define JIT_GRAIN_SIZES 6 /* 1 to 32 bytes */
+
 struct x86_jit {
 	struct jit_code code;
 	s64 delta;		/* code.rx - code.rw */
 	u8 *base, *p, *end;	/* writable: after the stubs, next free, end */
 	u64 enter, vec_load, vec_spill, x87_load, x87_spill;	/* stubs */
 	struct jit_doors door[2];	/* of 64-bit code, of other code */
+	u64 grain[X86_NR_MMU_IDX][JIT_GRAIN_SIZES];	/* stubs: grain.c */
 	u8 *arena;		/* pages, translations and links */
 	size_t used;
 	struct jit_page *page[JIT_PAGE_HASH], *page_lin[JIT_PAGE_HASH];
@@ -150,6 +153,7 @@ void jit_stubs(struct x86_jit *j);
 void jit_vec_stubs(struct x86_jit *j, struct jit_asm *a);
 void jit_x87_stubs(struct x86_jit *j, struct jit_asm *a);
 void jit_vec_spill(const struct x86_jit *j, struct jit_asm *a);
+void jit_grain_stubs(struct x86_jit *j, struct jit_asm *a);
 
 /* Make a translation of @b at @lin; NULL: not possible. translate.c */
 struct x86_jit_trans *jit_translate(struct x86_cpu *cpu, struct x86_block *b, u64 lin);

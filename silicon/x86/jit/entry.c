@@ -108,20 +108,6 @@ u64 jit_call_c(struct x86_cpu *cpu, struct x86_jit_trans *t, u64 nr)
 
 static const u8 callee_saved[6] = { JIT_RBX, JIT_RBP, JIT_R12, JIT_R13, JIT_R14, JIT_R15 };
 
-static void push(struct jit_asm *a, unsigned r)
-{
-	if (r & 8)
-		jit_8(a, 0x41);
-	jit_8(a, 0x50 | (r & 7));
-}
-
-static void pop(struct jit_asm *a, unsigned r)
-{
-	if (r & 8)
-		jit_8(a, 0x41);
-	jit_8(a, 0x58 | (r & 7));
-}
-
 /* Of @nr guest registers: those that the code which is left has in its host registers. */
 static void save_homes(struct jit_asm *a, unsigned nr)
 {
@@ -158,7 +144,7 @@ static void leave(struct jit_asm *a)
 	jit_load(a, JIT_RSP, JIT_FIELD(host_sp), 8);
 	jit_alu_ri(a, JIT_ADD, JIT_RSP, 8, 8);
 	for (unsigned i = ARRAY_SIZE(callee_saved); i-- > 0; )
-		pop(a, callee_saved[i]);
+		jit_pop(a, callee_saved[i]);
 	jit_8(a, 0xc3);
 }
 
@@ -246,8 +232,8 @@ static void call_end_stub(struct x86_jit *j, struct jit_asm *a, unsigned nr_gprs
 	same = jit_jcc8(a, JIT_E);
 	jit_load(a, JIT_RAX, jit_at(JIT_RSP, 8), 8);
 	jit_load(a, JIT_RSP, JIT_FIELD(ring_top), 8);
-	push(a, JIT_RAX);
-	push(a, JIT_RAX);
+	jit_push(a, JIT_RAX);
+	jit_push(a, JIT_RAX);
 	jit_bind8(a, same);
 	load_homes(a);
 	jit_lea(a, JIT_RSP, jit_at(JIT_RSP, 8), 8);
@@ -298,13 +284,14 @@ void jit_stubs(struct x86_jit *j)
 	/* enter(rdi = cpu, rsi = code) */
 	j->enter = begin(a);
 	for (unsigned i = 0; i < ARRAY_SIZE(callee_saved); i++)
-		push(a, callee_saved[i]);
+		jit_push(a, callee_saved[i]);
 	jit_alu_ri(a, JIT_SUB, JIT_RSP, 8, 8);
 	jit_mov_rr(a, JIT_RBP, JIT_RDI);
 	jit_mov_rr(a, JIT_RCX, JIT_RSI);
 	make_ring(a, bottom);
 	load_homes(a);
 	jump_rcx(a);
+	jit_grain_stubs(j, a);
 	begin(a);
 	j->p = a->p;
 }

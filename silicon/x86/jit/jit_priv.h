@@ -94,6 +94,7 @@ struct jit_cold {
 	u16 nr;			/* index of the instruction */
 	u8 code;		/* EXIT: kind of the code there */
 	u8 lead;		/* 1 + slot of the span that the instruction is the first of, 0 = none */
+	u8 grain;		/* SLOW: bytes of an operand to be written that may be data beside code; else 0 */
 	struct jit_span span;
 	u64 rip;		/* EXIT: where to */
 	enum jit_way way;	/* EXIT */
@@ -253,6 +254,16 @@ void jit_legacy_mem(struct x86_jit_tr *t, unsigned size, bool write);
 void jit_legacy_mem_ea(struct x86_jit_tr *t, unsigned size, bool write);
 void jit_legacy_base_disp(struct x86_jit_tr *t, unsigned seg, unsigned r, s32 disp, unsigned size, bool write);
 u8 *jit_legacy_span_fill(struct x86_jit_tr *t, const struct jit_span *s, unsigned n);
+
+/*
+ * The check just made, of @size bytes to be written, may have found data on a page of code
+ * (grain.c). The code behind it must do with RAX, and with RCX as its SUB and ADD left it.
+ */
+void jit_grain_allow(struct x86_jit_tr *t, unsigned size);
+/* It must not: more is written than it says. */
+void jit_grain_refuse(struct x86_jit_tr *t);
+/* In cold code @c of that check: look, and go back. */
+void jit_grain_look(struct x86_jit_tr *t, const struct jit_cold *c);
 
 /* ---- Spans: span.c ---- */
 

@@ -38,19 +38,12 @@ bool jit_loop_fits(const struct x86_jit_tr *t)
 	return l->flags.again == JIT_AGAIN_NONE || same(&t->flags, &l->flags);
 }
 
-static void bind_to(u8 *at, const u8 *target)
-{
-	s32 rel = (s32)(target - (at + 4));
-
-	__builtin_memcpy(at, &rel, 4);
-}
-
 void jit_loop_back(struct x86_jit_tr *t, u8 *from)
 {
 	struct jit_loop *l = &t->loop;
 
 	if (l->head) {
-		bind_to(from, t->flags.carry == JIT_CF_WITH ? l->pre : l->head);
+		jit_bind_to(from, t->flags.carry == JIT_CF_WITH ? l->pre : l->head);
 		return;
 	}
 	l->from = from;
@@ -67,7 +60,7 @@ bool jit_loop_begin(struct x86_jit_tr *t)
 	if (!l->from || l->head || a->full)
 		return false;
 	out = a->p;
-	bind_to(jit_jmp(a), t->out);
+	jit_bind_to(jit_jmp(a), t->out);
 	l->pre = a->p;
 	jit_bind(a, l->from);
 	t->flags = l->flags;

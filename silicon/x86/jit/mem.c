@@ -101,6 +101,8 @@ static void check(struct x86_jit_tr *t, unsigned from, unsigned size, bool write
 {
 	look_up(t, from, write);
 	check_offset(t, size, aligned);
+	if (write && !aligned)
+		jit_grain_allow(t, size);
 	begin_access(t);
 }
 
@@ -240,6 +242,7 @@ static void span_check(struct x86_jit_tr *t, const struct jit_span *s, unsigned 
 	ea(t, s->base, s->index, s->scale, s->lo, 8);
 	check(t, JIT_RCX, (unsigned)(s->hi - s->lo), s->write, false);
 	if (aligned) {
+		jit_grain_refuse(t);
 		jit_lea(a, JIT_RCX, jit_at(JIT_RCX, s->aligned_at - s->lo), 4);
 		jit_test_ri(a, JIT_RCX, aligned - 1);
 		jit_slow_jcc(t, JIT_NE);

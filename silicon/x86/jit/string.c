@@ -98,6 +98,7 @@ static bool rep(struct x86_jit_tr *t, bool movs)
 	again = a->p;
 	run_length(t, movs, shift);
 	jit_mem_at(t, X86_ES, X86_RDI, 0, 1, true);
+	jit_grain_refuse(t);
 	jit_lea(a, JIT_RCX, t->at, 8);
 	if (movs) {
 		jit_store(a, JIT_RCX, JIT_FIELD(jit_tmp), 8);

@@ -189,6 +189,8 @@ static void cold_slow(struct x86_jit_tr *t, const struct jit_cold *c, const stru
 {
 	struct jit_flags after = c->after;
 
+	if (c->grain)
+		jit_grain_look(t, c);
 	t->flags = c->before;
 	jit_flags_save(t);
 	call_stub(t, c->nr);

@@ -154,7 +154,8 @@ void x86_store_slow(struct x86_cpu *cpu, unsigned seg, u64 lin, u64 val, unsigne
 
 	if (p) {
 		x86_mem_copy(p, &val, size);
-		x86_codepage_store(cpu, (u64)p, size);
+		if (!x86_codepage_data(cpu, (u64)p, size))
+			x86_codepage_store(cpu, (u64)p, size);
 		return;
 	}
 	x86_check_linear(cpu, seg, lin, size);

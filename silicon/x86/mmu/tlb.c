@@ -25,7 +25,7 @@
 #include "silicon/x86/mmu/mmu_priv.h"
 
 /* Info words of both TLBs: flags below the group id. */
-#define INFO_W BIT(0)		/* the translation permits writes (the tag may still be absent) */
+#define INFO_W X86_TLB_INFO_W
 #define INFO_GLOBAL BIT(1)
 #define INFO_2M BIT(2)		/* fragment of a 2M or 4M page */
 #define INFO_1G BIT(3)
@@ -569,6 +569,7 @@ void x86_tlb_drop_writes(struct x86_cpu *cpu)
 		}
 	}
 	m->nr_written = 0;
+	memset(cpu->grain, 0, sizeof(cpu->grain));
 }
 
 /* ---- Life ---- */
