@@ -144,18 +144,23 @@ void x86_decode_recheck(struct x86_cpu *cpu)
 /* ---- Bytes ---- */
 
 /*
- * Other processors may be writing these bytes: relaxed single-byte reads, whose
- * mixture of old and new the sequence numbers then reject.
+ * Other processors may be writing these bytes: relaxed reads, whose mixture of old and new
+ * the sequence numbers then reject.
  */
-static void copy_code(u8 *to, const u8 *from, unsigned n)
+typedef u64 __attribute__((aligned(1), may_alias)) u64_any;
+
+void x86_copy_code(u8 *to, const u8 *from, unsigned n)
 {
-	for (unsigned i = 0; i < n; i++)
+	unsigned i = 0;
+
+	for (; i + 8 <= n; i += 8)
+		*(u64_any *)&to[i] = __atomic_load_n((const u64_any *)&from[i], __ATOMIC_RELAXED);
+	for (; i < n; i++)
 		to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
 }
 
 static bool same_code(const u8 *a, const u8 *mem, unsigned n)
 {
-	typedef u64 __attribute__((aligned(1), may_alias)) u64_any;
 	unsigned i = 0;
 
 	for (; i + 8 <= n; i += 8)
@@ -343,7 +348,7 @@ static struct x86_block *decode_crossing(struct x86_cpu *cpu, struct x86_block *
 
 	/* @e may be evicted by the second fetch; @d->bytes has its bytes. */
 	e2 = fetch(cpu, (lin + have) & cpu->lin_mask);
-	copy_code(d->bytes + have, e2->host, MAX_INSN - have);
+	x86_copy_code(d->bytes + have, e2->host, MAX_INSN - have);
 	x86_decode_bytes(cpu, cpu->mode, cpu->code_size, d->bytes, MAX_INSN, &d->scratch[0]);
 	head->spa = spa + (lin & ~PAGE_MASK);
 	head->spa2 = e2->spa;
@@ -360,7 +365,7 @@ static struct x86_block *decode_block(struct x86_cpu *cpu, const struct x86_fetc
 	unsigned nr = 0, len = 0;
 
 	observe(cpu, &head, e->spa + off);
-	copy_code(d->bytes, e->host + off, room);
+	x86_copy_code(d->bytes, e->host + off, room);
 	do {
 		struct x86_op *op = &d->scratch[nr];
 		unsigned n = min(room - len, (unsigned)MAX_INSN);
@@ -415,6 +420,28 @@ static bool block_valid(struct x86_cpu *cpu, struct x86_block *b, const struct x
 	return true;
 }
 
+/*
+ * Memory does not hold @b any more: make it what is there now, if that is of the same shape.
+ * What leads to it stays, but for translations.
+ */
+static bool revise(struct x86_cpu *cpu, struct x86_block *b, const struct x86_fetch *e, u64 lin)
+{
+	struct x86_block now;
+
+	x86_jit_drop_block(cpu, b);
+	if (b->spa2 != NO_PAGE)
+		return false;
+	observe(cpu, &now, b->spa);
+	if (!x86_block_revise(cpu, b, e->host + (lin & ~PAGE_MASK)))
+		return false;
+	b->seen = now.seen;
+	memcpy(b->granule, now.granule, sizeof(b->granule));
+	b->checked = cpu->decode->stamp;
+	/* What keeps changing is better interpreted. */
+	b->runs = 0;
+	return true;
+}
+
 const struct x86_fetch *x86_block_fetch(struct x86_cpu *cpu, u64 lin)
 {
 	return fetch(cpu, lin);
@@ -451,11 +478,10 @@ struct x86_block *x86_block_find(struct x86_cpu *cpu)
 	for (link = bucket(d, spa, block_key(cpu)); (b = *link); link = &b->next) {
 		if (b->spa != spa || b->key != block_key(cpu))
 			continue;
-		if (block_valid(cpu, b, e, lin))
+		if (block_valid(cpu, b, e, lin) || revise(cpu, b, e, lin))
 			break;
 		*link = b->next;
 		b->seen = DEAD;
-		x86_jit_drop_block(cpu, b);
 		b = NULL;
 		break;
 	}
@@ -495,13 +521,13 @@ const struct x86_op *x86_decode_single(struct x86_cpu *cpu)
 		limit = (unsigned)(cpu->seg[X86_CS].limit - cpu->rip) + 1;
 	have = min(room, limit);
 	page = x86_fetch_page(cpu, lin, &spa);
-	copy_code(d->single_bytes, page + (lin & ~PAGE_MASK), have);
+	x86_copy_code(d->single_bytes, page + (lin & ~PAGE_MASK), have);
 	if (decode_have(cpu, have))
 		return &d->single;
 	if (have == limit)
 		x86_gp0(cpu);	/* the next byte is beyond the CS limit */
 	page = x86_fetch_page(cpu, (lin + have) & cpu->lin_mask, &spa);
-	copy_code(d->single_bytes + have, page, limit - have);
+	x86_copy_code(d->single_bytes + have, page, limit - have);
 	if (!decode_have(cpu, limit))
 		x86_gp0(cpu);
 	return &d->single;

@@ -182,17 +182,100 @@ static void test_cs_limit(void **state)
 	assert_int_equal(test_step(cpu), X86_GP);
 }
 
-/* More blocks than the arena holds: every round rewrites the block and decodes it anew. */
+/*
+ * More blocks than the arena holds: every round makes another instruction of the first byte of
+ * "mov eax, 0x90909090; ret", nop, so that nothing of the block is left.
+ */
 static void test_arena(void **state)
 {
 	test_mode(cpu, X86_MODE_64, 8);
-	/* mov [T_DATA page 2 code + 1], ecx; call it; dec ecx; jnz; hlt */
-	code(T_MEM + 0x2000, "b8 00 00 00 00 c3");
-	code(T_CODE, "89 0c 25 01 20 00 20 e8 f4 0f 00 00 39 c8 75 05 ff c9 75 ec f4 0f 0b");
-	cpu->gpr[X86_RCX] = 400000;
+	code(T_MEM + 0x2000, "b8 90 90 90 90 c3");
+	/* l: xor byte [f], 0x28; call f; dec ecx; jnz l; hlt */
+	code(T_CODE, "80 34 25 00 20 00 20 28 e8 f3 0f 00 00 ff c9 75 ef f4");
+	cpu->gpr[X86_RCX] = 120000;
+	cpu->gpr[X86_RAX] = 0;
 	cpu->rip = T_CODE;
-	assert_int_equal(x86_run(cpu, 4000000), X86_RUN_HALT);
+	assert_int_equal(x86_run(cpu, 2000000), X86_RUN_HALT);
 	assert_int_equal(cpu->gpr[X86_RCX], 0);
+	assert_int_equal(cpu->gpr[X86_RAX], 0x90909090);
+}
+
+/* A constant that is rewritten before each use. */
+static void test_constant(void **state)
+{
+	test_mode(cpu, X86_MODE_64, 8);
+	code(T_MEM + 0x2000, "b8 00 00 00 00 c3");
+	/* l: mov [f + 1], ecx; call f; cmp eax, ecx; jne bad; dec ecx; jnz l; hlt; bad: ud2 */
+	code(T_CODE, "89 0c 25 01 20 00 20 e8 f4 0f 00 00 39 c8 75 05 ff c9 75 ec f4 0f 0b");
+	cpu->gpr[X86_RCX] = 20000;
+	cpu->rip = T_CODE;
+	assert_int_equal(x86_run(cpu, 200000), X86_RUN_HALT);
+	assert_int_equal(cpu->gpr[X86_RCX], 0);
+}
+
+/* A block that stores have changed into another: of the same shape or not. */
+static void test_rewritten(void **state)
+{
+	static const struct {
+		const char *before, *after; /* 16 bytes, the last that matters is HLT */
+		u64 rax;		    /* 100 before */
+		u8 len;			    /* up to the HLT that ends it */
+	} rows[] = {
+		{"b8 01 00 00 00 f4", "b8 02 00 00 80 f4", 0x80000002, 6},
+		{"48 b8 01 00 00 00 00 00 00 00 f4", "48 b8 02 00 00 00 00 00 00 80 f4",
+		 0x8000000000000002, 11},
+		{"48 c7 c0 01 00 00 00 f4", "48 c7 c0 ff ff ff ff f4", ~0ull, 8},
+		{"66 b8 01 00 f4", "66 b8 02 00 f4", 2, 5},
+		{"b0 01 f4", "b0 02 f4", 2, 3},
+		{"05 01 00 00 00 f4", "05 02 00 00 00 f4", 102, 6},
+		{"48 2d 01 00 00 00 f4", "48 2d 02 00 00 00 f4", 98, 7},
+		{"81 c0 01 00 00 00 f4", "81 c0 02 00 00 00 f4", 102, 7},
+		{"81 c0 01 00 00 00 f4", "81 e8 01 00 00 00 f4", 99, 7},
+		{"81 c0 01 00 00 00 f4", "81 e8 02 00 00 00 f4", 98, 7},
+		{"b8 01 00 00 00 f4", "bb 02 00 00 00 f4", 100, 6},
+		{"b8 01 00 00 00 f4", "05 02 00 00 00 f4", 102, 6},
+		{"83 c0 01 f4", "83 c0 02 f4", 102, 4},
+		{"01 c0 f4", "29 c0 f4", 0, 3},
+		{"01 c0 ff c0 f4", "01 c0 ff c8 f4", 199, 5},
+		{"01 c0 f4", "90 90 f4", 100, 3},
+		{"90 90 90 f4", "01 c0 90 f4", 200, 4},
+		{"90 90 f4", "90 f4 90", 100, 2},
+		{"f4 90 90 f4", "90 01 c0 f4", 200, 4},
+		{"e9 01 00 00 00 f4 ff c0 f4", "e9 03 00 00 00 f4 ff c0 f4", 100, 9},
+		{"eb 00 f4 ff c0 f4", "eb 01 f4 ff c0 f4", 101, 6},
+		{"0f 84 01 00 00 00 f4 ff c0 f4", "0f 85 01 00 00 00 f4 ff c0 f4", 101, 10},
+		{"0f 85 00 00 00 00 f4 ff c0 f4", "0f 85 01 00 00 00 f4 ff c0 f4", 101, 10},
+		{"8b 04 25 00 80 00 20 f4", "8b 04 25 04 80 00 20 f4", 8, 8},
+		{"05 01 00 00 00 05 01 00 00 00 f4", "05 01 00 00 00 05 07 00 00 00 f4", 108, 11},
+		{"b8 01 00 00 00 f4", "b8 01 00 00 00 f4", 1, 6},
+	};
+
+	test_mode(cpu, X86_MODE_64, 8);
+	code(T_DATA, "07 00 00 00 08 00 00 00");
+	/* mov [f], rdx; mov [f + 8], rsi; hlt */
+	code(T_CODE, "48 89 14 25 00 20 00 20 48 89 34 25 08 20 00 20 f4");
+	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+		u64 bytes[2][2] = {0};
+		u8 hex[32];
+
+		memcpy(bytes[0], hex, test_hex(hex, rows[i].before));
+		memcpy(bytes[1], hex, test_hex(hex, rows[i].after));
+		/* Often enough to be linked and translated in between. */
+		for (unsigned n = 0; n < 40; n++) {
+			const u64 *now = bytes[n % 4 == 3];
+
+			cpu->gpr[X86_RDX] = now[0];
+			cpu->gpr[X86_RSI] = now[1];
+			go(T_CODE);
+			cpu->gpr[X86_RAX] = 100;
+			x86_set_arith(cpu, 0);
+			go(T_MEM + 0x2000);
+		}
+		if (cpu->gpr[X86_RAX] != rows[i].rax || cpu->rip != T_MEM + 0x2000 + rows[i].len)
+			fail_msg("%s: rax %#llx rip %#llx", rows[i].after,
+				 (unsigned long long)cpu->gpr[X86_RAX],
+				 (unsigned long long)cpu->rip);
+	}
 }
 
 /* The flush generation wraps: nothing from before may match again. */
@@ -248,6 +331,50 @@ static void test_cross_modifying(void **state)
 		pthread_join(thread, &result);
 		assert_int_equal((uintptr_t)result, X86_RUN_HALT);
 		assert_int_equal(other->gpr[X86_RAX], 7);
+	}
+	x86_cpu_free(other);
+}
+
+/*
+ * One stores to data beside code for a while, until the other executes what is there; from then
+ * on its stores are to code, and the other must see them.
+ */
+static void test_data_becomes_code(void **state)
+{
+	struct x86_cpu *other = x86_cpu_new(x86_model_find("intel"), 1);
+	struct x86_state s;
+	pthread_t thread;
+	void *result;
+
+	assert_non_null(other);
+	for (unsigned round = 0; round < 10; round++) {
+		u64 f = T_MEM + 0x2000 +
+			round * 128; /* a granule of its own, as decoded ones stay that */
+
+		test_mode(cpu, X86_MODE_64, 8);
+		x86_get_state(cpu, &s);
+		x86_set_state(other, &s);
+		x86_decode_recheck(cpu);
+		x86_decode_recheck(other);
+		code(f, "b8 00 00 00 00 c3");
+		code(T_MEM + 0x2fff, "f4");
+		go(T_MEM + 0x2fff);
+		/* l: inc dword [rbx + 1]; cmp byte [rdi], 0; je l; hlt */
+		code(T_MEM + 0x3000, "ff 43 01 80 3f 00 74 f8 f4");
+		/* w: cmp dword [rbx + 1], 1000; jb w; l: call rbx; cmp eax, 4000; jb l; mov byte
+		 * [rdi], 1; hlt */
+		code(T_CODE, "81 7b 01 e8 03 00 00 72 f7 ff d3 3d a0 0f 00 00 72 f7 c6 07 01 f4");
+		other->rip = T_MEM + 0x3000;
+		cpu->rip = T_CODE;
+		cpu->gpr[X86_RBX] = other->gpr[X86_RBX] = f;
+		cpu->gpr[X86_RDI] = other->gpr[X86_RDI] = T_DATA;
+		cpu->activity = X86_ACT_ACTIVE;
+		cpu->slow = 0;
+		assert_int_equal(pthread_create(&thread, NULL, run_thread, other), 0);
+		assert_int_equal(x86_run(cpu, 0), X86_RUN_HALT);
+		pthread_join(thread, &result);
+		assert_int_equal((uintptr_t)result, X86_RUN_HALT);
+		assert_true((u32)cpu->gpr[X86_RAX] >= 4000);
 	}
 	x86_cpu_free(other);
 }
@@ -311,8 +438,11 @@ int main(void)
 		cmocka_unit_test(test_modes),
 		cmocka_unit_test(test_cs_limit),
 		cmocka_unit_test(test_arena),
+		cmocka_unit_test(test_constant),
+		cmocka_unit_test(test_rewritten),
 		cmocka_unit_test(test_generation_wrap),
 		cmocka_unit_test(test_cross_modifying),
+		cmocka_unit_test(test_data_becomes_code),
 		cmocka_unit_test(test_handshakes),
 	};
 

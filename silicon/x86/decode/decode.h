@@ -95,6 +95,11 @@ const u8 *x86_fetch_host(const struct x86_fetch *f);
 bool x86_block_good(struct x86_cpu *cpu, struct x86_block *b, const struct x86_fetch *f, u64 lin);
 /* The bytes it was decoded from, b->len. */
 const u8 *x86_block_bytes(const struct x86_block *b);
+/* @n bytes of code, which others may be writing meanwhile. */
+void x86_copy_code(u8 *to, const u8 *from, unsigned n);
+/* @b := what is at @mem now, if it is of the same shape; else false, and @b is not to be used.
+ * revise.c */
+bool x86_block_revise(struct x86_cpu *cpu, struct x86_block *b, const u8 *mem);
 /* The pages of @b were stored to: is it still good? */
 bool x86_block_recheck(struct x86_cpu *cpu, struct x86_block *b);
 
