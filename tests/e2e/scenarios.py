@@ -424,6 +424,9 @@ SCENARIOS = {
     "q35-smm": machine("-machine", "q35,smm=on", "-cpu", "max", "-smp", "2"),
     "q35-quiet": sound_kernel("-machine", "q35", "-cpu", "host", "-smp", "2"),
     "microvm": machine("-machine", "microvm", "-cpu", "max", "-smp", "2"),
+    # No chip of ours at all. Two processors as with pc-off-2; its firmware starts none.
+    "microvm-off": machine("-machine", "microvm,kernel-irqchip=off", "-cpu", "max"),
+    "microvm-off-2": machine("-machine", "microvm,kernel-irqchip=off", "-cpu", "max", "-smp", "2", "-overcommit", "cpu-pm=on"),
     "microvm-rtc": machine("-machine", "microvm,rtc=on,pit=on,pic=on", "-cpu", "host"),
     "named-cpu": machine("-machine", "q35", "-cpu", "Skylake-Server", "-smp", "2"),
     "dirty-ring": machine("-machine", "q35", "-cpu", "max", "-smp", "2", accel="kvm,dirty-ring-size=4096"),
