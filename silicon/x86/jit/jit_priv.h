@@ -163,7 +163,7 @@ typedef bool jit_emit_fn(struct x86_jit_tr *t);
 
 /* The families, tried in the order of the table in translate.c. */
 jit_emit_fn jit_emit_branch, jit_emit_stack, jit_emit_int, jit_emit_vec, jit_emit_x87, jit_emit_implicit,
-	jit_emit_system, jit_emit_privilege, jit_emit_string;
+	jit_emit_system, jit_emit_privilege, jit_emit_string, jit_emit_string_one;
 
 /* ---- Registers ---- */
 

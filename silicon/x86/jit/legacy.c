@@ -149,6 +149,8 @@ static void check(struct x86_jit_tr *t, unsigned size, bool write, bool aligned)
 	} else {
 		jit_alu_ri(a, JIT_CMP, JIT_RCX, (s32)(PAGE_SIZE - size), 8);
 		jit_slow_jcc(t, JIT_A);
+		if (write)
+			jit_grain_allow(t, size);
 	}
 	begin_access(t);
 	jit_load(a, JIT_RCX, addend(t), 8);
@@ -212,6 +214,8 @@ static void span_check(struct x86_jit_tr *t, const struct jit_span *s, unsigned 
 {
 	offset(t, s->base, s->index, s->scale, s->lo);
 	check(t, (unsigned)(s->hi - s->lo), s->write, false);
+	if (s->write)
+		jit_grain_refuse(t);
 	if (aligned) {
 		jit_lea(&t->a, JIT_RAX, jit_at(LIN, s->aligned_at - s->lo), 4);
 		jit_test_ri(&t->a, JIT_RAX, aligned - 1);

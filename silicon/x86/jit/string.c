@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * REP MOVS and REP STOS with 64-bit addresses, upwards: as many elements at a time as lie in
+ * REP MOVS and REP STOS with addresses of the usual size, upwards: as many elements at a time as lie in
  * one page on both sides, by the host's own instruction, so that overlaps repeat patterns as
  * they should. Between two runs the guest's registers are exact and events are looked for;
  * whatever else comes up continues in the handler, which also knows what an interrupted REP is.
@@ -36,8 +36,8 @@ static void run_length(struct x86_jit_tr *t, bool movs, unsigned shift)
 		/* An element across the page's end. */
 		jit_slow_jcc(t, JIT_E);
 	}
-	jit_alu_rr(a, JIT_CMP, JIT_RAX, count, 8);
-	jit_op_rr(a, CMOVA, JIT_RAX, count, 8);
+	jit_alu_rr(a, JIT_CMP, JIT_RAX, count, t->word);
+	jit_op_rr(a, CMOVA, JIT_RAX, count, t->word);
 	jit_store(a, JIT_RAX, jit_gpr(X86_RCX), 8);
 }
 
@@ -71,7 +71,7 @@ static void move_on(struct x86_jit_tr *t, unsigned r, unsigned shift)
 	unsigned home = (unsigned)jit_home(r);
 
 	jit_load(&t->a, home, jit_gpr(r), 8);
-	jit_lea(&t->a, home, jit_at_index(home, JIT_RAX, shift, 0), 8);
+	jit_lea(&t->a, home, jit_at_index(home, JIT_RAX, shift, 0), t->word);
 }
 
 static bool rep(struct x86_jit_tr *t, bool movs)
@@ -82,7 +82,7 @@ static bool rep(struct x86_jit_tr *t, bool movs)
 	u8 *again, *done;
 	u32 begin;
 
-	if (!(t->op->flags & (X86_OP_REP | X86_OP_REPNE)) || t->op->asize != 8 || t->word != 8 || t->op->seg == X86_FS ||
+	if (!(t->op->flags & (X86_OP_REP | X86_OP_REPNE)) || t->op->asize != t->word || t->op->seg == X86_FS ||
 	    t->op->seg == X86_GS || jit_home(X86_RDI) != JIT_RDI || jit_home(X86_RSI) != JIT_RSI)
 		return false;
 	jit_writes(t, X86_RCX);
@@ -93,7 +93,13 @@ static bool rep(struct x86_jit_tr *t, bool movs)
 	jit_op_rm(a, 0xf7, 0, JIT_FIELD(rflags), 4);		/* test dword [..], imm32 */
 	jit_32(a, RFLAGS_DF);
 	jit_slow_jcc(t, JIT_NE);
-	jit_op_rr(a, 0x85, count, count, 8);
+	if (t->word != 8) {
+		/* Pages are counted by offsets. */
+		jit_op_rm(a, 0x83, 7, JIT_FIELD(seg_base[X86_ES]), 4);	/* cmp dword [..], 0 */
+		jit_8(a, 0);
+		jit_slow_jcc(t, JIT_NE);
+	}
+	jit_op_rr(a, 0x85, count, count, t->word);
 	done = jit_jcc(a, JIT_E);
 	again = a->p;
 	run_length(t, movs, shift);
@@ -119,7 +125,7 @@ static bool rep(struct x86_jit_tr *t, bool movs)
 	move_on(t, X86_RDI, shift);
 	if (movs)
 		move_on(t, X86_RSI, shift);
-	jit_alu_rr(a, JIT_SUB, count, JIT_RAX, 8);
+	jit_alu_rr(a, JIT_SUB, count, JIT_RAX, t->word);
 	jit_bind(a, done);
 	done = jit_jcc8(a, JIT_E);
 	jit_op_rm(a, 0x83, 7, JIT_FIELD(events), 8);		/* cmp qword [events and slow], 0 */
@@ -144,5 +150,7 @@ bool jit_emit_string(struct x86_jit_tr *t)
 
 	if (t->op->fn == x86_op_ud || !t->op->row)
 		return false;
-	return (sel == x86_sel_movs || sel == x86_sel_stos) && rep(t, sel == x86_sel_movs);
+	if ((sel == x86_sel_movs || sel == x86_sel_stos) && rep(t, sel == x86_sel_movs))
+		return true;
+	return jit_emit_string_one(t);
 }

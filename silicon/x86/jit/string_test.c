@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * REP MOVS and STOS by the interpreter and by translations: any overlap, page ends, pages that
+ * String instructions, REP MOVS and STOS above all, by the interpreter and by translations: any overlap, page ends, pages that
  * are missing or read-only, counts of none to some pages, both directions.
  */
 #include <setjmp.h>
@@ -17,9 +17,10 @@
 #include "silicon/x86/test_cpu.h"
 
 #define PAGES 8
-#define RUNS 3000
+#define RUNS 4000
 
 static struct x86_cpu *cpus[2];		/* interpreter, translator */
+static enum x86_mode mode;
 
 struct result {
 	u64 gpr[X86_NR_GPRS], rip, rflags, cr2;
@@ -71,6 +72,9 @@ static void test_rep(void **state)
 	static const u8 opcodes[][4] = {
 		{ 0xf3, 0xa4 }, { 0x66, 0xf3, 0xa5 }, { 0xf3, 0xa5 }, { 0xf3, 0x48, 0xa5 },
 		{ 0xf3, 0xaa }, { 0x66, 0xf3, 0xab }, { 0xf3, 0xab }, { 0xf3, 0x48, 0xab }, { 0xf2, 0xa4 },
+		{ 0x90, 0xa4 }, { 0x66, 0xa5 }, { 0x90, 0xa5 }, { 0x48, 0xa5 }, { 0x90, 0xaa }, { 0x66, 0xab }, { 0x90, 0xab },
+		{ 0x48, 0xab }, { 0x90, 0xac }, { 0x66, 0xad }, { 0x90, 0xad }, { 0x48, 0xad }, { 0x90, 0xae }, { 0x66, 0xaf },
+		{ 0x90, 0xaf }, { 0x48, 0xaf }, { 0x90, 0xa6 }, { 0x66, 0xa7 }, { 0x90, 0xa7 }, { 0x48, 0xa7 }, { 0x64, 0xa5 },
 	};
 	unsigned halted = 0;
 
@@ -86,6 +90,13 @@ static void test_rep(void **state)
 		s.gpr[X86_RDI] = pointer();
 		s.gpr[X86_RSI] = rnd(2) ? pointer() : s.gpr[X86_RDI] + rnd(40) - 20;
 		s.gpr[X86_RCX] = count();
+		if (mode != X86_MODE_64) {
+			s.gpr[X86_RDI] |= (u64)rnd(4) << 40;
+			s.gpr[X86_RSI] |= (u64)rnd(4) << 40;
+			s.gpr[X86_RCX] |= (u64)rnd(4) << 40;
+			s.seg[X86_ES].base = rnd(4) ? 0 : rnd(0x2000);
+			s.seg[X86_ES].limit = rnd(8) ? 0xffffffff : (u32)T_DATA + 0x3fff;
+		}
 		s.rip = T_CODE;
 		s.cr2 = 0;
 		s.rflags = RFLAGS_1 | ((u64)rnd(1u << 12) & RFLAGS_ARITH) | (rnd(8) ? 0 : RFLAGS_DF);
@@ -124,6 +135,24 @@ static void test_rep(void **state)
 		}
 	}
 	assert_true(halted > RUNS / 4);
+}
+
+/* What is not restored before each run is out of reach. */
+static void enter_mode(enum x86_mode m, unsigned code_size)
+{
+	mode = m;
+	for (unsigned k = 0; k < 2; k++)
+		test_mode(cpus[k], m, code_size);
+	for (u64 a = T_MEM; a < T_MEM + T_SIZE; a += PAGE_SIZE)
+		if (a != T_CODE)
+			*test_pte(a) = 0;
+}
+
+static void test_32_bit(void **state)
+{
+	enter_mode(X86_MODE_COMPAT, 4);
+	test_rep(state);
+	enter_mode(X86_MODE_64, 8);
 }
 
 #ifndef __SANITIZE_THREAD__	/* it delivers no signal while translated code runs */
@@ -176,12 +205,7 @@ static int setup(void **state)
 	setenv("USERKVM_JIT_HOT", "0", 1);
 	cpus[0] = test_cpu_new();
 	cpus[1] = x86_cpu_new(x86_model_find("intel"), 1);
-	test_mode(cpus[0], X86_MODE_64, 8);
-	test_mode(cpus[1], X86_MODE_64, 8);
-	/* What is not restored before each run is out of reach. */
-	for (u64 a = T_MEM; a < T_MEM + T_SIZE; a += PAGE_SIZE)
-		if (a != T_CODE)
-			*test_pte(a) = 0;
+	enter_mode(X86_MODE_64, 8);
 	return x86_set_engine(cpus[0], X86_ENGINE_INTERP) || x86_set_engine(cpus[1], X86_ENGINE_JIT);
 }
 
@@ -196,6 +220,7 @@ int main(int argc, char **argv)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_rep),
+		cmocka_unit_test(test_32_bit),
 #ifndef __SANITIZE_THREAD__
 		cmocka_unit_test(test_vanished),
 #endif
