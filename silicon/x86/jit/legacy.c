@@ -214,8 +214,6 @@ static void span_check(struct x86_jit_tr *t, const struct jit_span *s, unsigned 
 {
 	offset(t, s->base, s->index, s->scale, s->lo);
 	check(t, (unsigned)(s->hi - s->lo), s->write, false);
-	if (s->write)
-		jit_grain_refuse(t);
 	if (aligned) {
 		jit_lea(&t->a, JIT_RAX, jit_at(LIN, s->aligned_at - s->lo), 4);
 		jit_test_ri(&t->a, JIT_RAX, aligned - 1);
