@@ -234,6 +234,7 @@ void x86_post(struct x86_cpu *cpu, u32 events)
 
 	atomic_fetch_or(&cpu->events, events);
 	atomic_store(&cpu->calm, 0);
+	atomic_store(&cpu->jit_pages, x86_jit_no_pages);
 	if (unlikely(atomic_load(&cpu->asleep)))
 		syscall(SYS_futex, &cpu->events, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 	errno = saved;

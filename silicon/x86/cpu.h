@@ -194,7 +194,7 @@ struct x86_cpu {
 	u8 engine;			/* enum x86_engine */
 	u8 jit_mode;			/* enum x86_jit_mode */
 	_Atomic u32 calm;		/* 0: translated code is to be left, see x86_post() */
-	const u8 *jit_pages;		/* by page id: may it be entered? Of the context whose code is executed */
+	const u8 *_Atomic jit_pages;	/* by page id: may it be entered? Of the context whose code is executed, or none */
 	u64 host_sp, ring_top;		/* of translated code: jit/entry.c */
 	struct x86_jit_link *jit_link;	/* the jump by which translated code was left, if it may be linked */
 	u64 jit_tmp;			/* inside one instruction */
@@ -322,7 +322,8 @@ static inline bool x86_guest(const struct x86_cpu *cpu)
  * only ever clears it, after the event is there. No event is lost: all four accesses are in
  * one order, so either the owner's look sees the event, or it came before, and then the
  * owner's 1 came before the 0 here. Being late, that 0 may stay behind when the event has been
- * served already; it costs one way out and back.
+ * served already; it costs one way out and back. The same holds for cpu->jit_pages, where no page
+ * may be entered then: who looks there need not poll.
  */
 void x86_post(struct x86_cpu *cpu, u32 events);
 

@@ -254,8 +254,10 @@ void jit_drop(struct x86_cpu *cpu, struct x86_jit_trans *t)
 	}
 	t->incoming = NULL;
 	/* Who still holds its address is led out: at the main entries and the loop's head. */
-	for (unsigned saved = 0; saved < 2; saved++)
+	for (unsigned saved = 0; saved < 2; saved++) {
+		lead(t->code + t->at[saved][JIT_CHECKED], t->code + t->self[saved]);
 		lead(t->code + t->at[saved][JIT_MAIN], t->code + t->self[saved]);
+	}
 	if (t->loop)
 		lead(t->code + t->loop, t->code + t->loop_out);
 	t->dead = true;

@@ -62,7 +62,7 @@ struct x86_jit_link {
 	struct x86_jit_link *next;	/* to the same translation */
 };
 
-/* Entries: what is looked at first. CHECKED: page and events; MAIN: events. */
+/* Entries: what is looked at first. CHECKED: the page, and so events; MAIN: events. */
 enum jit_entry { JIT_CHECKED, JIT_MAIN, JIT_BODY, JIT_NR_ENTRIES };
 
 struct x86_jit_trans {
@@ -169,6 +169,8 @@ struct jit_page *jit_page(struct x86_cpu *cpu, u64 lin, u64 spa);
 struct jit_page **jit_page_bucket(struct x86_jit *j, u64 spa);
 /* Make the context of the processor the one whose code is executed. */
 void jit_pages_switch(struct x86_cpu *cpu);
+/* cpu->jit_pages := its table, unless an event is pending; see x86_post(). */
+void jit_pages_set(struct x86_cpu *cpu);
 /* Let @p, to which fetches of its linear page are translated by @f, into the present context; drops what is not good any more. */
 void jit_page_enter(struct x86_cpu *cpu, struct jit_page *p, const struct x86_fetch *f);
 void jit_sum_key(struct x86_jit *j);

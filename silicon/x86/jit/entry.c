@@ -15,6 +15,7 @@
  */
 #include "silicon/x86/flags.h"
 #include "silicon/x86/jit/cache.h"
+#include "silicon/x86/jit/jit.h"
 
 static u16 to_jit_flags(const struct x86_cpu *cpu)
 {
@@ -34,6 +35,7 @@ static void calm_down(struct x86_cpu *cpu)
 	atomic_store(&cpu->calm, 1);
 	if (atomic_load(&cpu->events))
 		atomic_store(&cpu->calm, 0);
+	jit_pages_set(cpu);
 }
 
 /* Did the branch that ends @b retire, @n instructions having done so? */
@@ -47,7 +49,8 @@ void jit_enter(struct x86_cpu *cpu, struct x86_jit_trans *t)
 	struct x86_jit *j = cpu->jit;
 	void (*enter)(struct x86_cpu *, u64) = (void (*)(struct x86_cpu *, u64))j->enter;
 
-	if (unlikely(!atomic_load_explicit(&cpu->calm, memory_order_relaxed)))
+	if (unlikely(!atomic_load_explicit(&cpu->calm, memory_order_relaxed) ||
+		     atomic_load_explicit(&cpu->jit_pages, memory_order_relaxed) == x86_jit_no_pages))
 		calm_down(cpu);
 	cpu->jit_flags = to_jit_flags(cpu);
 	cpu->jit_left = t->block->nr_ops;

@@ -17,6 +17,9 @@
 
 struct x86_block;
 
+/* What cpu->jit_pages points to while an event is pending. */
+extern const u8 *const x86_jit_no_pages;
+
 /* Memory of struct x86_cpu: zeroed, with the translator's tables behind it at a fixed distance. */
 struct x86_cpu *x86_jit_alloc_cpu(void);
 void x86_jit_free_cpu(struct x86_cpu *cpu);

@@ -7,7 +7,8 @@
  * in the table of the present context (cpu->jit_pages). It is set when the fetch has been
  * translated and the page's code has been compared with memory, since a client may have
  * written there behind our back (decode.h), and cleared by whatever flushes translations
- * of fetches. A change of context is a change of tables.
+ * of fetches. A change of context is a change of tables. While an event is pending the table is
+ * one in which no page may be entered.
  *
  * Comparing. Simulated stores drop translations by themselves (cache.c), so what is left
  * to find is writes of others. A page's code is compared by a keyed sum of the granules
@@ -24,6 +25,9 @@
 
 #define GRANULE (1u << X86_GRANULE_SHIFT)
 #define GRANULES (PAGE_SIZE / GRANULE)
+
+static u8 no_pages[JIT_MAX_PAGES];
+const u8 *const x86_jit_no_pages = no_pages;
 
 /* ---- Records ---- */
 
@@ -153,6 +157,13 @@ static struct jit_ctx *find_ctx(struct x86_cpu *cpu)
 	return found;
 }
 
+void jit_pages_set(struct x86_cpu *cpu)
+{
+	atomic_store(&cpu->jit_pages, cpu->jit->now->ok);
+	if (!atomic_load(&cpu->calm))
+		atomic_store(&cpu->jit_pages, x86_jit_no_pages);
+}
+
 /* A context that is new and differs from the one before in its PCID alone takes over the global pages. */
 void jit_pages_switch(struct x86_cpu *cpu)
 {
@@ -162,7 +173,7 @@ void jit_pages_switch(struct x86_cpu *cpu)
 	before->used = ++j->switches;
 	j->ring_stale = true;
 	j->now = c;
-	cpu->jit_pages = c->ok;
+	jit_pages_set(cpu);
 	if (c->ctx == cpu->tlb_ctx)
 		return;
 	take_out(c, false);

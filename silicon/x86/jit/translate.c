@@ -4,11 +4,11 @@
  *
  *	trans	.quad struct x86_jit_trans *
  *		entries with the flags in cpu->jit_flags:
- *	checked: mov rcx, [jit_pages]; cmp byte [rcx + id of its page], 0; je self2
+ *	checked: mov rcx, [jit_pages]; cmp byte [rcx + id of its page], 0; je self2; jmp body
  *	main:	cmp dword [calm], 0; je self2
  *	body:	flags to EFLAGS if the block wants them there; jmp 1f
  *		entries with the flags in EFLAGS, which they do not change:
- *	checked: mov rcx, [jit_pages]; movzx ecx, [rcx + id of its page]; jrcxz out
+ *	checked: mov rcx, [jit_pages]; movzx ecx, [rcx + id of its page]; jrcxz out; jmp body
  *	main:	mov ecx, [calm]; jrcxz out
  *	body:	flags to cpu->jit_flags if the block wants them there
  *	1:	the instructions
@@ -287,53 +287,76 @@ static void mark(const struct x86_jit_tr *t, struct x86_jit_trans *tr, bool save
 	tr->at[saved][e] = (u16)(t->a.p - t->start);
 }
 
-/* Those with the flags in cpu->jit_flags; @out: their ways to the exit. Returns the rel8 of the jump to the body. */
-static u8 *saved_entries(struct x86_jit_tr *t, struct x86_jit_trans *tr, u8 *out[2])
+static u8 *jump8(struct jit_asm *a)
+{
+	jit_room(a);
+	jit_8(a, 0xeb);
+	jit_8(a, 0);
+	return a->p - 1;
+}
+
+/* Where the entries with the flags in cpu->jit_flags lead: to the exit, to the instructions. */
+struct ways {
+	u8 *out[2];		/* rel32 */
+	u8 *body[2];		/* rel8 */
+};
+
+static void saved_entries(struct x86_jit_tr *t, struct x86_jit_trans *tr, struct ways *w)
 {
 	struct jit_asm *a = &t->a;
+	bool load = t->entry == JIT_FL_LIVE;
 
 	mark(t, tr, true, JIT_CHECKED);
 	jit_load(a, JIT_RCX, JIT_FIELD(jit_pages), 8);
 	jit_op_rm(a, 0x80, 7, jit_at(JIT_RCX, tr->page->id), 1);	/* cmp byte [..], 0 */
 	jit_8(a, 0);
-	out[0] = jit_jcc(a, JIT_E);
+	w->out[0] = jit_jcc(a, JIT_E);
+	w->body[0] = jump8(a);
 	mark(t, tr, true, JIT_MAIN);
 	jit_op_rm(a, 0x83, 7, JIT_FIELD(calm), 4);			/* cmp dword [..], 0 */
 	jit_8(a, 0);
-	out[1] = jit_jcc(a, JIT_E);
-	mark(t, tr, true, JIT_BODY);
-	if (t->entry == JIT_FL_LIVE)
+	w->out[1] = jit_jcc(a, JIT_E);
+	if (load) {
+		jit_bind8(a, w->body[0]);
+		mark(t, tr, true, JIT_BODY);
 		jit_asm_load_flags(a);
-	jit_room(a);
-	jit_8(a, 0xeb);							/* jmp short */
-	jit_8(a, 0);
-	return a->p - 1;
+	}
+	w->body[1] = jump8(a);
+	if (load)
+		w->body[0] = w->body[1];
 }
 
-static void live_entries(struct x86_jit_tr *t, struct x86_jit_trans *tr)
+static void live_entries(struct x86_jit_tr *t, struct x86_jit_trans *tr, const struct ways *w)
 {
 	struct jit_asm *a = &t->a;
+	u8 *body;
 
 	mark(t, tr, false, JIT_CHECKED);
 	jit_load(a, JIT_RCX, JIT_FIELD(jit_pages), 8);
 	jit_op_rm(a, 0x0fb6, JIT_RCX, jit_at(JIT_RCX, tr->page->id), 4);	/* movzx ecx, m8 */
 	back8(jit_jrcxz(a), t->out);
+	body = jump8(a);
 	mark(t, tr, false, JIT_MAIN);
 	jit_load(a, JIT_RCX, JIT_FIELD(calm), 4);
 	back8(jit_jrcxz(a), t->out);
+	jit_bind8(a, body);
 	mark(t, tr, false, JIT_BODY);
 	if (t->entry == JIT_FL_SAVED)
 		jit_asm_save_flags(a);
+	jit_bind8(a, w->body[0]);
+	jit_bind8(a, w->body[1]);
+	if (t->entry != JIT_FL_LIVE)
+		mark(t, tr, true, JIT_BODY);
 }
 
-static void self_exit(struct x86_jit_tr *t, struct x86_jit_trans *tr, u8 *const out[2])
+static void self_exit(struct x86_jit_tr *t, struct x86_jit_trans *tr, const struct ways *w)
 {
 	tr->self[false] = (u32)(t->a.p - t->start);
 	jit_bind(&t->a, t->out + 1);
 	jit_asm_save_flags(&t->a);
 	tr->self[true] = (u32)(t->a.p - t->start);
-	jit_bind(&t->a, out[0]);
-	jit_bind(&t->a, out[1]);
+	jit_bind(&t->a, w->out[0]);
+	jit_bind(&t->a, w->out[1]);
 	leave_at(t, t->lin, 0, true);
 }
 
@@ -435,7 +458,7 @@ static void body(struct x86_jit_tr *t, struct x86_jit_trans *tr)
 /* @entry: where the flags are at the start; ANY becomes SAVED if something wants them. */
 static struct x86_jit_trans *translate_from(struct x86_cpu *cpu, struct x86_block *b, u64 lin, enum jit_where entry)
 {
-	u8 *out[2], *to_body;
+	struct ways ways;
 	struct x86_jit *j = cpu->jit;
 	struct x86_jit_tr *t = &j->tr;
 	struct x86_jit_trans *tr = jit_new(j, sizeof(*tr) + b->nr_ops);
@@ -466,11 +489,8 @@ static struct x86_jit_trans *translate_from(struct x86_cpu *cpu, struct x86_bloc
 	tr->block = b;
 	tr->lin = lin;
 	tr->code = t->start;
-	to_body = saved_entries(t, tr, out);
-	live_entries(t, tr);
-	jit_bind8(&t->a, to_body);
-	if (entry != JIT_FL_LIVE)
-		mark(t, tr, true, JIT_BODY);
+	saved_entries(t, tr, &ways);
+	live_entries(t, tr, &ways);
 	t->spans = b->runs != JIT_RUNS_NO_SPANS;
 	t->next_span = 0;
 	jit_span_clear(t);
@@ -480,7 +500,7 @@ static struct x86_jit_trans *translate_from(struct x86_cpu *cpu, struct x86_bloc
 		tr->loop = (u32)(t->loop.head - t->start);
 		body(t, tr);
 	}
-	self_exit(t, tr, out);
+	self_exit(t, tr, &ways);
 	tr->loop_out = tr->self[false];
 	emit_cold(t, tr);
 	tr->access = jit_new(j, t->nr_access * sizeof(*tr->access));
