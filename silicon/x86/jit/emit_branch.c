@@ -81,10 +81,10 @@ static void push_next_rip(struct x86_jit_tr *t)
 	unsigned rsp = (unsigned)jit_home(X86_RSP);
 
 	if (imm32(t->next_rip)) {
-		jit_store_imm(&t->a, jit_at(JIT_RCX, 0), (s32)t->next_rip, t->word);
+		jit_store_imm(&t->a, t->at, (s32)t->next_rip, t->word);
 	} else {
 		jit_mov_imm(&t->a, JIT_RAX, t->next_rip);
-		jit_store(&t->a, JIT_RAX, jit_at(JIT_RCX, 0), t->word);
+		jit_store(&t->a, JIT_RAX, t->at, t->word);
 	}
 	jit_lea(&t->a, rsp, jit_at(rsp, -(s32)t->word), t->word);
 }
@@ -123,7 +123,7 @@ static bool call(struct x86_jit_tr *t)
 
 	if (!relative(t, &target))
 		return false;
-	jit_mem_at(t, X86_SS, X86_RSP, -(s32)t->word, t->word, true);
+	jit_mem_stack(t, -(s32)t->word, true);
 	jit_flags_save(t);
 	push_next_rip(t);
 	host_call(t, target);
@@ -184,7 +184,7 @@ static bool call_indirect(struct x86_jit_tr *t)
 	probe(t);
 	jit_load(&t->a, JIT_RAX, table(t, JIT_TABLE(entry)), 8);
 	jit_store(&t->a, JIT_RAX, JIT_FIELD(jit_tmp), 8);
-	jit_mem_at(t, X86_SS, X86_RSP, -(s32)t->word, t->word, true);
+	jit_mem_stack(t, -(s32)t->word, true);
 	push_next_rip(t);
 	host_call(t, 0);
 	return true;
@@ -196,9 +196,9 @@ static bool ret(struct x86_jit_tr *t)
 	s32 by = t->word + (u16)t->op->imm;
 	u8 *other;
 
-	jit_mem_at(t, X86_SS, X86_RSP, 0, t->word, false);
+	jit_mem_stack(t, 0, false);
 	jit_flags_save(t);
-	jit_load(&t->a, JIT_RAX, jit_at(JIT_RCX, 0), t->word);
+	jit_load(&t->a, JIT_RAX, t->at, t->word);
 	/* Events are not looked for where the ring leads, but behind STI they must be. */
 	if (!t->sti || t->nr != t->sti) {
 		jit_alu_rm(&t->a, JIT_CMP, JIT_RAX, jit_at(JIT_RSP, 8), 8);

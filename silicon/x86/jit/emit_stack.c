@@ -1,8 +1,26 @@
 /* SPDX-License-Identifier: MIT */
-/* PUSH, POP, LEAVE of the stack's usual size. RSP moves last. */
+/*
+ * PUSH, POP, LEAVE of the stack's usual size. RSP moves last. What is pushed and popped in one block shares
+ * looks in the TLB, with CALL, RET and the frame's operands: span.c.
+ */
 #include "silicon/x86/jit/jit_priv.h"
 
-x86_select_fn x86_sel_push, x86_sel_pop, x86_sel_leave;
+x86_select_fn x86_sel_push, x86_sel_pop, x86_sel_leave, x86_sel_call, x86_sel_ret;
+
+bool jit_stack_word(const struct x86_op *op, struct jit_stack *s)
+{
+	x86_select_fn *select = x86_insn_row(op->row)->select;
+
+	if (!op->row || op->osize != 8 || op->flags & X86_OP_MEM)
+		return false;
+	if (select == x86_sel_push || select == x86_sel_call)
+		*s = (struct jit_stack){ .write = true, .disp = -8, .by = -8 };
+	else if ((select == x86_sel_pop && op->reg != X86_RSP) || select == x86_sel_ret)
+		*s = (struct jit_stack){ .by = 8 };
+	else
+		return false;
+	return true;
+}
 
 static void move_rsp(struct x86_jit_tr *t, s32 by)
 {
@@ -30,13 +48,13 @@ static bool push(struct x86_jit_tr *t)
 
 	if (op->flags & X86_OP_MEM)
 		return push_memory(t);
-	jit_mem_at(t, X86_SS, X86_RSP, -(s32)t->word, t->word, true);
+	jit_mem_stack(t, -(s32)t->word, true);
 	if (op->opnd & (X86_OPND_REG_GPR | X86_OPND_RM_GPR)) {
 		unsigned r = op->opnd & X86_OPND_REG_GPR ? op->reg : op->rm;
 
-		jit_store(&t->a, jit_use(t, r, JIT_RAX), jit_at(JIT_RCX, 0), t->word);
+		jit_store(&t->a, jit_use(t, r, JIT_RAX), t->at, t->word);
 	} else {
-		jit_store_imm(&t->a, jit_at(JIT_RCX, 0), (s32)op->imm, t->word);
+		jit_store_imm(&t->a, t->at, (s32)op->imm, t->word);
 	}
 	move_rsp(t, -(s32)t->word);
 	return true;
@@ -49,16 +67,14 @@ static bool pop(struct x86_jit_tr *t)
 
 	if (t->op->flags & X86_OP_MEM)
 		return false;
-	jit_mem_at(t, X86_SS, X86_RSP, 0, t->word, false);
+	jit_mem_stack(t, 0, false);
 	jit_writes(t, r);
-	if (home < 0 && r != X86_RSP)
-		jit_writes(t, X86_RSP);	/* no flags to move while RAX holds the value */
-	jit_load(&t->a, home >= 0 ? (unsigned)home : JIT_RAX, jit_at(JIT_RCX, 0), t->word);
+	jit_load(&t->a, home >= 0 ? (unsigned)home : JIT_RAX, t->at, t->word);
 	if (r == X86_RSP)
 		return true;
-	move_rsp(t, t->word);
 	if (home < 0)
 		jit_def(t, r, JIT_RAX);
+	move_rsp(t, t->word);
 	return true;
 }
 

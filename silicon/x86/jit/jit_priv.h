@@ -229,6 +229,8 @@ void jit_put_operand(const struct x86_jit_tr *t, struct jit_insn *in);
 void jit_mem_base_disp(struct x86_jit_tr *t, unsigned seg, unsigned r, s32 disp, unsigned size, bool write);
 /* The same, with the host address in RCX. */
 void jit_mem_at(struct x86_jit_tr *t, unsigned seg, unsigned r, s32 disp, unsigned size, bool write);
+/* t->at := linear address [RSP + @disp], of a word, where jit_stack_word() says that t->op has one. */
+void jit_mem_stack(struct x86_jit_tr *t, s32 disp, bool write);
 /* RCX, t->at := host address of the memory operand of t->op. */
 void jit_mem(struct x86_jit_tr *t, unsigned size, bool write);
 /* The same for the effective address in RCX, with the flags put aside (jit_flags_lost()) before it was made. */
@@ -276,6 +278,15 @@ struct jit_mem jit_span_slot(unsigned n);
 void jit_span_writes(struct x86_jit_tr *t, unsigned r);
 void jit_span_moves(struct x86_jit_tr *t, unsigned r, s32 by);
 void jit_span_clear(struct x86_jit_tr *t);
+
+/* A word that @op pushes or pops beside registers, at [RSP + @disp], and what it adds to RSP then. emit_stack.c */
+struct jit_stack {
+	bool write;
+	s32 disp, by;
+};
+bool jit_stack_word(const struct x86_op *op, struct jit_stack *s);
+/* Does @op write memory, by its operand or in this way? span.c */
+bool jit_span_written(const struct x86_op *op);
 
 /* A jump to the interpreter's handler for the whole instruction; nothing of the guest has changed yet. */
 void jit_slow_jcc(struct x86_jit_tr *t, unsigned cc);

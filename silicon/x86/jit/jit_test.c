@@ -510,6 +510,80 @@ static void test_spans(void **state)
 	assert_true(halted > 400);
 }
 
+/* Something that a frame consists of. */
+static void choose_of_frame(void)
+{
+	unsigned reg = rnd(16), disp = rnd(24) * 8;
+	u8 *p = code + code_len;
+
+	/* Seldom RSP itself. */
+	if (reg == X86_RSP && rnd(8))
+		reg = X86_R12;
+	switch (rnd(10)) {
+	case 0 ... 2:	/* push reg */
+		*p++ = (u8)(0x40 | reg >> 3);
+		*p++ = (u8)(0x50 | (reg & 7));
+		break;
+	case 3 ... 5:	/* pop reg */
+		*p++ = (u8)(0x40 | reg >> 3);
+		*p++ = (u8)(0x58 | (reg & 7));
+		break;
+	case 6:		/* push imm8; cmp eax, imm8 */
+		*p++ = 0x6a;
+		*p++ = (u8)rnd(256);
+		*p++ = 0x83;
+		*p++ = 0xf8;
+		*p++ = (u8)rnd(256);
+		break;
+	case 7:		/* add or sub rsp, imm8 */
+		*p++ = 0x48;
+		*p++ = 0x83;
+		*p++ = rnd(2) ? 0xc4 : 0xec;
+		*p++ = (u8)(disp & 0x38);
+		break;
+	default:	/* mov reg, [rsp + disp8] and back; xadd */
+		if (reg == X86_RSP)
+			reg = X86_RAX;
+		*p++ = (u8)(0x48 | reg >> 3 << 2);
+		if (rnd(8) == 0) {
+			*p++ = 0x0f;
+			*p++ = 0xc1;
+		} else {
+			*p++ = rnd(2) ? 0x89 : 0x8b;
+		}
+		*p++ = (u8)(0x44 | (reg & 7) << 3);
+		*p++ = 0x24;
+		*p++ = (u8)(disp & 0x78);
+		break;
+	}
+	code_len = (unsigned)(p - code);
+}
+
+/* Frames around the ends of pages, of which one is read-only, and around nothing. */
+static void test_frames(void **state)
+{
+	unsigned halted = 0;
+
+	for (unsigned n = 0; n < 300; n++) {
+		unsigned insns = 2 + rnd(MAX_INSNS - 2);
+
+		code_len = 0;
+		while (insns--)
+			choose_of_frame();
+		code[code_len++] = rnd(2) ? 0xf4 : 0xc3;
+		for (unsigned k = 0; k < 10; k++) {
+			u64 ends[] = { T_DATA, T_DATA + PAGE_SIZE, READ_ONLY, READ_ONLY + PAGE_SIZE, T_MEM + USED };
+
+			choose_state();
+			start.s.gpr[X86_RSP] = rnd(3) ? T_STACK - 8 * rnd(256) : ends[rnd(ARRAY_SIZE(ends))] + 8 * rnd(16) - 64;
+			if (rnd(16) == 0)
+				start.s.gpr[X86_RSP] += 1 + rnd(7);
+			halted += run_both("frame", n) == X86_RUN_HALT;
+		}
+	}
+	assert_true(halted > 400);
+}
+
 /* stac; jmp +0; mov eax, [rbx]; clac; mov ecx, [rbx]; hlt: the second access must fault under SMAP. */
 static void test_smap(void **state)
 {
@@ -720,6 +794,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_any),
 		cmocka_unit_test(test_loops),
 		cmocka_unit_test(test_spans),
+		cmocka_unit_test(test_frames),
 		cmocka_unit_test(test_smap),
 		cmocka_unit_test(test_last_address),
 		cmocka_unit_test(test_returns),

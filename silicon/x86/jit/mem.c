@@ -305,6 +305,14 @@ static bool span_operand(struct x86_jit_tr *t, const struct address *m, bool ali
 	return true;
 }
 
+void jit_mem_stack(struct x86_jit_tr *t, s32 disp, bool write)
+{
+	struct address m = { .seg = X86_SS, .base = X86_RSP, .index = X86_REG_ZERO, .disp = disp };
+
+	if (!span_operand(t, &m, false))
+		jit_mem_base_disp(t, X86_SS, X86_RSP, disp, t->word, write);
+}
+
 /* ---- Operands ---- */
 
 static struct address address_of(const struct x86_op *op)

@@ -76,6 +76,32 @@ static bool same_registers(const struct x86_op *a, const struct x86_op *b)
 	return a->base == b->base && a->index == b->index && a->scale == b->scale;
 }
 
+/* @op, or if it pushes or pops a word the same with that word as its operand, in @as. */
+static const struct x86_op *with_operand(const struct x86_op *op, struct x86_op *as)
+{
+	struct jit_stack s;
+
+	if (!jit_stack_word(op, &s))
+		return op;
+	*as = *op;
+	as->flags |= X86_OP_MEM;
+	as->opnd = s.write ? X86_OPND_WRITE : X86_OPND_READ;
+	as->base = X86_RSP;
+	as->index = X86_REG_ZERO;
+	as->scale = 0;
+	as->disp = s.disp;
+	as->seg = X86_SS;
+	as->asize = as->msize = 8;
+	return as;
+}
+
+bool jit_span_written(const struct x86_op *op)
+{
+	struct x86_op as;
+
+	return with_operand(op, &as)->opnd & X86_OPND_WRITE;
+}
+
 /* Operands that can be in a span: plain addresses with a base register. */
 static bool eligible(const struct x86_jit_tr *t, const struct x86_op *op)
 {
@@ -91,7 +117,8 @@ static bool known_aligned(const struct jit_span *s, const struct x86_op *op)
 
 int jit_span_of(const struct x86_jit_tr *t, bool aligned)
 {
-	const struct x86_op *op = t->op;
+	struct x86_op as;
+	const struct x86_op *op = with_operand(t->op, &as);
 
 	if (!eligible(t, op))
 		return -1;
@@ -112,22 +139,31 @@ static bool names(const struct x86_op *op, unsigned r)
 	return (op->opnd & X86_OPND_REG_GPR && op->reg == r) || (op->opnd & X86_OPND_RM_GPR && op->rm == r);
 }
 
-/* @op names a register of @s: does it add to it only? Then *@moved is what has been added to the address. */
-static bool moved_by(const struct jit_span *s, const struct x86_op *op, const u8 *bytes, unsigned word, s64 *moved)
+/* Is [registers of @s] known behind @op? *@moved is what has been added to the address. */
+static bool goes_on(const struct jit_span *s, const struct x86_op *op, const u8 *bytes, unsigned word, s64 *moved)
 {
+	struct jit_stack stack;
 	struct jit_insn in;
-	unsigned r;
+	unsigned r = X86_RSP;
 	s32 by;
 
-	if (!jit_parse(bytes, op->len, word, &in) || !jit_is_add(op, &in, word, &r, &by))
+	if (jit_stack_word(op, &stack)) {
+		by = stack.by;
+		if (!stack.write && (names(op, s->base) || names(op, s->index)))
+			return false;
+	} else if (!names(op, s->base) && !names(op, s->index)) {
+		return true;
+	} else if (!jit_parse(bytes, op->len, word, &in) || !jit_is_add(op, &in, word, &r, &by)) {
 		return false;
+	}
 	*moved += moves(s->base, s->index, s->scale, r, by);
 	return *moved > -DISP_MAX && *moved < DISP_MAX;
 }
 
 int jit_span_plan(struct x86_jit_tr *t, bool aligned)
 {
-	const struct x86_op *first = t->op, *op = first;
+	struct x86_op as_first, as;
+	const struct x86_op *first = with_operand(t->op, &as_first), *op = t->op;
 	struct jit_span s = { .base = first->base, .index = first->index, .scale = first->scale, .lo = first->disp,
 			      .hi = first->disp + first->msize, .write = first->opnd & X86_OPND_WRITE };
 	unsigned n = 0, slot = t->next_span;
@@ -137,21 +173,24 @@ int jit_span_plan(struct x86_jit_tr *t, bool aligned)
 	if (!t->spans || !eligible(t, first))
 		return -1;
 	for (unsigned k = t->nr; ; ) {
-		if ((names(op, s.base) || names(op, s.index)) && !moved_by(&s, op, bytes, t->word, &moved))
+		const struct x86_op *with;
+
+		if (!goes_on(&s, op, bytes, t->word, &moved))
 			break;
 		if (++k == t->block->nr_ops)
 			break;
 		bytes += op->len;
 		op = &t->block->op[k];
-		if (eligible(t, op) && same_registers(op, first)) {
-			s64 at = op->disp + moved, end = at + op->msize;
+		with = with_operand(op, &as);
+		if (eligible(t, with) && same_registers(with, first)) {
+			s64 at = with->disp + moved, end = at + with->msize;
 			s64 lo = at < s.lo ? at : s.lo, hi = end > s.hi ? end : s.hi;
 
 			if (hi - lo > SPAN_MAX)
 				continue;
 			s.lo = (s32)lo;
 			s.hi = (s32)hi;
-			s.write |= op->opnd & X86_OPND_WRITE;
+			s.write |= with->opnd & X86_OPND_WRITE;
 			n++;
 		}
 	}

@@ -8,7 +8,7 @@
  *	main:	cmp dword [calm], 0; je self2
  *	body:	flags to EFLAGS if the block wants them there; jmp 1f
  *		entries with the flags in EFLAGS, which they do not change:
- *	checked: mov rcx, [jit_pages]; movzx ecx, [rcx + id of its page]; jrcxz out; jmp body
+ *	checked: mov rcx, [jit_pages]; movzx ecx, [rcx + id of its page]; jrcxz out
  *	main:	mov ecx, [calm]; jrcxz out
  *	body:	flags to cpu->jit_flags if the block wants them there
  *	1:	the instructions
@@ -172,7 +172,7 @@ static void leave_at(struct x86_jit_tr *t, u64 rip, unsigned nr, bool saved)
 /* The handler has been called for the first operand of a span; flags are in cpu->jit_flags. */
 static void fill_span(struct x86_jit_tr *t, const struct jit_cold *c, const struct x86_jit_trans *tr)
 {
-	bool ahead = c->span.write && !(t->block->op[c->nr].opnd & X86_OPND_WRITE);
+	bool ahead = c->span.write && !jit_span_written(&t->block->op[c->nr]);
 	u8 *cross = jit_span_fill(t, &c->span, c->lead - 1u), *filled = jit_jmp(&t->a);
 
 	jit_bind(&t->a, cross);
@@ -329,17 +329,15 @@ static void saved_entries(struct x86_jit_tr *t, struct x86_jit_trans *tr, struct
 static void live_entries(struct x86_jit_tr *t, struct x86_jit_trans *tr, const struct ways *w)
 {
 	struct jit_asm *a = &t->a;
-	u8 *body;
 
+	/* The poll that CHECKED needs not is cheaper than a jump over it. */
 	mark(t, tr, false, JIT_CHECKED);
 	jit_load(a, JIT_RCX, JIT_FIELD(jit_pages), 8);
 	jit_op_rm(a, 0x0fb6, JIT_RCX, jit_at(JIT_RCX, tr->page->id), 4);	/* movzx ecx, m8 */
 	back8(jit_jrcxz(a), t->out);
-	body = jump8(a);
 	mark(t, tr, false, JIT_MAIN);
 	jit_load(a, JIT_RCX, JIT_FIELD(calm), 4);
 	back8(jit_jrcxz(a), t->out);
-	jit_bind8(a, body);
 	mark(t, tr, false, JIT_BODY);
 	if (t->entry == JIT_FL_SAVED)
 		jit_asm_save_flags(a);
