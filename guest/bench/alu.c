@@ -4,7 +4,7 @@
 
 static u64 alu(u64 n)
 {
-	u64 a = 1, b = 2, c = 3, i = n * 1000;
+	unsigned long a = 1, b = 2, c = 3, i = (unsigned long)n * 1000;
 
 	if (!i)
 		return 0;
@@ -29,33 +29,41 @@ u64 bench_alu10(u64 n)
 
 u64 bench_loop2(u64 n)
 {
-	u64 i = n * 1000;
+	unsigned long i = (unsigned long)n * 1000;
 
 	if (i)
 		__asm__ volatile("1:	dec %0\n\tjnz 1b" : "+r"(i) :: "cc");
 	return n + i;
 }
 
+#ifdef __x86_64__
+#define R(name) "%r" name
+#define RED_ZONE "128"
+#else
+#define R(name) "%e" name
+#define RED_ZONE "0"
+#endif
+
 /* Two instructions end one page, two begin the next: no block of a translator may hold the loop whole. */
 __asm__(".pushsection .text.xpage, \"ax\", @progbits\n"
 	".balign 4096\n"
-	"	.skip 4096 - 8, 0xcc\n"
+	"	.skip 4096 - 2 * (1f - 2f), 0xcc\n"
 	"	.type xpage_loop, @function\n"
 	"xpage_loop:\n"
-	"1:	add $1, %rax\n"
-	"	add $3, %rdx\n"
-	"	sub $1, %rdi\n"
-	"	jnz 1b\n"
-	"	xor %rdx, %rax\n"
+	"2:	add $1, " R("ax") "\n"
+	"1:	add $3, " R("dx") "\n"
+	"	sub $1, " R("di") "\n"
+	"	jnz 2b\n"
+	"	xor " R("dx") ", " R("ax") "\n"
 	"	ret\n"
 	".popsection");
 
 u64 bench_loop_xpage(u64 n)
 {
-	u64 i = n * 1000, a = 0, d = 0;
+	unsigned long i = (unsigned long)n * 1000, a = 0, d = 0;
 
 	if (i)
-		__asm__ volatile("sub $128, %%rsp\n\tcall xpage_loop\n\tadd $128, %%rsp"
+		__asm__ volatile("sub $" RED_ZONE ", %" R("sp") "\n\tcall xpage_loop\n\tadd $" RED_ZONE ", %" R("sp")
 				 : "+a"(a), "+d"(d), "+D"(i) :: "cc", "memory");
 	return a;
 }

@@ -37,6 +37,29 @@ u64 bench_crc32(u64 n)
 
 static u32 k256[64], h256[8];
 
+/* Is the @root-th power of @v, below 2^37, at least @p << 32 * @root? */
+static bool power_reaches(u64 v, int root, u32 p)
+{
+	const u32 by[2] = { (u32)v, (u32)(v >> 32) };
+	u32 power[6] = { 1 };
+
+	for (int k = 0; k < root; k++) {
+		u32 product[6] = { 0 };
+
+		for (int i = 0; i < 2; i++) {
+			u64 carry = 0;
+
+			for (int j = 0; i + j < 6; j++) {
+				carry += (u64)by[i] * power[j] + product[i + j];
+				product[i + j] = (u32)carry;
+				carry >>= 32;
+			}
+		}
+		memcpy(power, product, sizeof(power));
+	}
+	return power[root + 1] || power[root] >= p;
+}
+
 /* The first 32 bits of the fractional part of the @root-th root (2 or 3) of @p. */
 static u32 root_fraction(u32 p, int root)
 {
@@ -44,9 +67,8 @@ static u32 root_fraction(u32 p, int root)
 
 	while (hi - lo > 1) {
 		u64 mid = lo + (hi - lo) / 2;
-		unsigned __int128 v = (unsigned __int128)mid * mid * (root == 3 ? mid : 1);
 
-		if (v >> 32 * root >= p)
+		if (power_reaches(mid, root, p))
 			hi = mid;
 		else
 			lo = mid;

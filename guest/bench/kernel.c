@@ -153,6 +153,12 @@ u64 bench_mprotect(u64 n)
 
 static volatile u64 faults;
 
+#ifdef __x86_64__
+#define REG_IP REG_RIP
+#else
+#define REG_IP REG_EIP
+#endif
+
 /* The load is two bytes long: go on behind it. */
 static void on_fault(int sig, siginfo_t *info, void *ctx)
 {
@@ -160,7 +166,7 @@ static void on_fault(int sig, siginfo_t *info, void *ctx)
 
 	(void)sig, (void)info;
 	faults++;
-	uc->uc_mcontext.gregs[REG_RIP] += 2;
+	uc->uc_mcontext.gregs[REG_IP] += 2;
 }
 
 u64 bench_sigsegv(u64 n)

@@ -54,12 +54,12 @@ u64 bench_chase64m(u64 n)
 u64 bench_loads(u64 n)
 {
 	u32 *a = (u32 *)bench_arena();
-	u64 sum = 0;
+	unsigned long sum = 0;
 
 	for (u32 i = 0; i < 4096; i++)
 		a[i] = i * 2654435761u;
 	while (n--) {
-		u64 i = -4096ull;
+		unsigned long i = -4096ul;
 
 		__asm__ volatile("1:	add (%2, %1, 4), %k0\n\tinc %1\n\tjnz 1b"
 				 : "+r"(sum), "+r"(i) : "r"(a + 4096) : "cc", "memory");
@@ -73,10 +73,10 @@ u64 bench_stores(u64 n)
 	u64 total = 0;
 
 	for (u64 k = 0; k < n; k++) {
-		u64 i = -4096ull;
+		unsigned long i = -4096ul;
 
 		__asm__ volatile("1:	mov %k1, (%2, %0, 4)\n\tinc %0\n\tjnz 1b"
-				 : "+r"(i) : "r"(k), "r"(a + 4096) : "cc", "memory");
+				 : "+r"(i) : "r"((u32)k), "r"(a + 4096) : "cc", "memory");
 	}
 	for (u32 i = 0; i < 4096; i++)
 		total += a[i];
@@ -152,10 +152,10 @@ u64 bench_memcpy16k(u64 n)
 static u64 copy8(u64 n, u8 *s, u8 *d)
 {
 	while (n--) {
-		u64 i = -16384ull, t;
+		unsigned long i = -16384ul, t;
 
-		__asm__ volatile("1:	mov (%2, %0), %1\n\tmov %1, (%3, %0)\n\tadd $8, %0\n\tjnz 1b"
-				 : "+r"(i), "=&r"(t) : "r"(s + 16384), "r"(d + 16384) : "cc", "memory");
+		__asm__ volatile("1:	mov (%2, %0), %1\n\tmov %1, (%3, %0)\n\tadd %4, %0\n\tjnz 1b"
+				 : "+r"(i), "=&r"(t) : "r"(s + 16384), "r"(d + 16384), "i"(sizeof(t)) : "cc", "memory");
 	}
 	return digest(d, 16384);
 }
@@ -181,7 +181,7 @@ u64 bench_repmovsb(u64 n)
 
 	while (n--) {
 		u8 *from = s, *to = d;
-		u64 len = 16384;
+		size_t len = 16384;
 
 		__asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(len) :: "memory");
 	}

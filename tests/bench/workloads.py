@@ -3,12 +3,13 @@
 """The measuring program (guest/bench) on the bare host, in userkvm with each engine and in QEMU TCG.
 
 usage: tests/bench/workloads.py BUILD [--quick] [--check] [--runs N] [--ms N] [--best] [--cpu]
-                                      [--only CONFIG,...] [WORKLOAD...]
+                                      [--only CONFIG,...] [--m32] [WORKLOAD...]
 
 The same kernel, initrd and parameters in every machine; a rate is repetitions by the host's clock (or
 with --cpu by the processor time that the machine's process took, which other load disturbs less).
 Prints a table: the bare host's figure, then each machine's time relative to it.
---check compares the checksums instead and prints TAP.
+--check compares the checksums instead and prints TAP. --m32: the program as 32-bit code, if it was built
+(its compiler's libraries are not among the packages that ./dev asks for).
 """
 import argparse
 import math
@@ -138,10 +139,10 @@ def engines(userkvm):
 class Machines:
     """The configurations, as functions from program arguments and processors to a command."""
 
-    def __init__(self, build):
+    def __init__(self, build, program):
         self.build = build
         self.userkvm = f"{build}/userkvm"
-        self.program = f"{build}/guest/bench"
+        self.program = f"{build}/guest/{program}"
         cache = os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache"))
         self.kernel = f"{cache}/userkvm/guest/current/vmlinuz"
         self.tmp = tempfile.TemporaryDirectory()
@@ -255,6 +256,7 @@ def main():
     ap.add_argument("--runs", type=int, default=3)
     ap.add_argument("--ms", type=int, default=100)
     ap.add_argument("--only", default="")
+    ap.add_argument("--m32", action="store_true")
     ap.add_argument("workload", nargs="*")
     o = ap.parse_intermixed_args()
     try:
@@ -262,7 +264,11 @@ def main():
         os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
     except OSError:
         pass
-    m = Machines(o.build)
+    program = "bench32" if o.m32 else "bench"
+    if not os.path.exists(f"{o.build}/guest/{program}"):
+        print(f"1..0 # SKIP {program} was not built")
+        return 0
+    m = Machines(o.build, program)
     if not os.path.exists(m.kernel):
         print("1..0 # SKIP no default guest: run scripts/fetch-guest")
         return 0
