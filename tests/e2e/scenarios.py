@@ -368,10 +368,14 @@ def screendump(b):
 
 # ---- the end ----
 
-def sockets_and_files():
+def sockets_and_files(own):
+    folders = ("/dev/shm", "/tmp", os.environ.get("XDG_RUNTIME_DIR") or "/run")
     with open("/proc/net/unix", encoding="utf-8", errors="replace") as f:
-        found = {"socket " + line.split()[7] for line in f if len(line.split()) > 7 and "userkvm" in line}
-    for folder in ("/dev/shm", "/tmp", os.environ.get("XDG_RUNTIME_DIR") or "/run"):
+        names = [line.split()[7] for line in f if len(line.split()) > 7]
+    # Other tests have theirs in other folders.
+    found = {"socket " + n for n in names if own in n or
+             "userkvm" in n and (n[0] == "@" or any(n.startswith(f"{folder}/userkvm") for folder in folders))}
+    for folder in folders:
         found |= {os.path.join(folder, n) for n in os.listdir(folder) if "userkvm" in n or "kvm" in n}
     return found
 
@@ -393,9 +397,9 @@ def descendants(pid):
 
 
 def killed_client(b):
-    before = sockets_and_files()
-    # Folders of its own, where every name counts; above those that are named after us.
+    # Folders of its own, where every name counts; elsewhere those that are named after us.
     own = b.path("own")
+    before = sockets_and_files(own)
     env = {v: os.path.join(own, v) for v in ("HOME", "TMPDIR", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME", "XDG_STATE_HOME",
                                               "XDG_CONFIG_HOME", "XDG_DATA_HOME")}
     for folder in env.values():
@@ -406,7 +410,7 @@ def killed_client(b):
         pid = q.process.pid
         q.kill()
         expect("the process is there", not os.path.exists(f"/proc/{pid}"))
-    left = sockets_and_files() - before
+    left = sockets_and_files(own) - before
     left |= {os.path.join(folder, n) for folder, _, files in os.walk(own) for n in files}
     left |= {folder for folder in env.values() if os.listdir(folder)}
     expect(f"left behind: {left}", not left)
