@@ -33,6 +33,8 @@ static void __attribute__((constructor(101))) start(void)
 		log_set_level(LOG_DEBUG);
 	else if (level && !strcmp(level, "info"))
 		log_set_level(LOG_INFO);
+	else if (level && *level)
+		log_warn("USERKVM_LOG: %s: not info or debug", level);
 	vfs_register_all();
 	if (trace && *trace)
 		start_trace(trace);

@@ -80,13 +80,21 @@ static void choose_cpuid(void)
 {
 	const char *when = getenv("USERKVM_CPUID");
 
-	if (!when || !strcmp(when, "open"))
+	if (!when || !*when || !strcmp(when, "open"))
 		uapi_first_open = virtualize_cpuid;
 	else if (!strcmp(when, "start"))
 		virtualize_cpuid();
 	else if (strcmp(when, "host"))
 		log_error("USERKVM_CPUID is '%s', not open, start or host: taken as host", when);
 }
+
+/* In the place of ours when that cannot be: the program must not take the host's for it. */
+static bool there_is_none(const struct vfs_node *node, const char *rest)
+{
+	return false;
+}
+
+static const struct vfs_node no_kvm = { .path = "/dev/kvm", .has = there_is_none };
 
 static void register_nodes(void)
 {
@@ -101,6 +109,8 @@ static void register_nodes(void)
 		r = vfs_register_node(&params[i]);
 	if (!r)
 		choose_cpuid();
+	else
+		vfs_register_node(&no_kvm);
 	if (r == -ENOENT)
 		log_error("no processor model '%s' (USERKVM_CPU): there is no /dev/kvm", model);
 	else if (r == -ENODEV)

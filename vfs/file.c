@@ -364,7 +364,7 @@ static const struct vfs_node *find_present(const char *path)
 	const char *rest;
 	const struct vfs_node *n = find_node(path, &rest);
 
-	return n && rest && n->has && !n->has(n, rest) ? NULL : n;
+	return n && n->has && !n->has(n, rest) ? NULL : n;
 }
 
 bool vfs_is_node(const char *path)
@@ -436,6 +436,8 @@ int vfs_open(const char *path, int flags)
 		fd = open(path, flags, 0666);
 		return fd < 0 ? -errno : fd;
 	}
+	if (!rest && node->has && !node->has(node, NULL))
+		return -ENOENT;
 	if (node->text)
 		return open_text(node, flags);
 	f = file_alloc();

@@ -72,10 +72,13 @@ struct vfs_node {
 	char *(*make_text)(void);
 	/*
 	 * Not NULL: the path is a prefix ("/dev/vduse/"), and this opens what goes on with @rest, which is
-	 * not empty and has no slash. Whole paths come first. Optional: @has says whether there is such
-	 * a node now; without it, there always is.
+	 * not empty and has no slash. Whole paths come first.
 	 */
 	int (*open_at)(const struct vfs_node *node, const char *rest, struct vfs_file *f, int flags);
+	/*
+	 * Optional: is there such a node now? Without it, always. @rest is NULL for a whole path, which
+	 * is then nobody's: the host's is not opened.
+	 */
 	bool (*has)(const struct vfs_node *node, const char *rest);
 };
 

@@ -447,6 +447,26 @@ static bool u_has(const struct vfs_node *n, const char *rest)
 
 static const struct vfs_node u_node = { .path = "/dev/under-", .open_at = u_open, .has = u_has };
 
+static bool no_rest(const struct vfs_node *n, const char *rest)
+{
+	return rest;
+}
+
+static const struct vfs_node gone_node = { .path = "/dev/null", .open = t_open, .has = no_rest };
+
+/* A node that is not there hides what the host has under its name. */
+static void absent_node(void **state)
+{
+	struct stat st;
+
+	assert_int_equal(vfs_access("/dev/null", R_OK), -ENOENT);
+	assert_int_equal(vfs_register_node(&gone_node), 0);
+	assert_true(vfs_is_node("/dev/null"));
+	assert_int_equal(vfs_stat("/dev/null", &st), -ENOENT);
+	assert_int_equal(vfs_access("/dev/null", R_OK), -ENOENT);
+	assert_int_equal(vfs_open("/dev/null", O_RDONLY), -ENOENT);
+}
+
 static void prefix_node(void **state)
 {
 	struct stat st;
@@ -542,6 +562,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(prefix_node),
+		cmocka_unit_test(absent_node),
 		cmocka_unit_test(adopted),
 		cmocka_unit_test(open_ioctl_close),
 		cmocka_unit_test(mappings_alias),
