@@ -181,6 +181,7 @@ static void served_by_another_process(void **state)
 static const unsigned char code_count[] = {
 	0xb0, 0x11, 0xe6, 0x20, 0xb0, 0x20, 0xe6, 0x21, 0xb0, 0x04, 0xe6, 0x21,	/* ICW1, 2, 3 */
 	0xb0, 0x01, 0xe6, 0x21, 0xb0, 0xdf, 0xe6, 0x21,	/* ICW4; all but line 5 masked */
+	0xff, 0x06, COUNTER & 0xff, COUNTER >> 8,	/* INC word [COUNTER]: ready */
 	0xfb, 0xf4, 0xeb, 0xfc,				/* STI; HLT; again */
 };
 static const unsigned char code_handler[] = {
@@ -206,26 +207,6 @@ struct counting {
 	pthread_t thread;
 };
 
-static void counting_new(struct counting *c)
-{
-	static const struct sigaction sa = { .sa_handler = kicked };
-
-	assert_int_equal(vm_new(&c->vm, code_count, sizeof(code_count)), 0);
-	memcpy(c->vm.ram + 0x800, code_handler, sizeof(code_handler));
-	/* Vector 0x25, in a table that is where code begins, above which it does not reach. */
-	memcpy(c->vm.ram + 0x25 * 4, "\x00\x08\x00\x00", 4);
-	sigaction(SIGUSR1, &sa, NULL);
-	pthread_create(&c->thread, NULL, run_vcpu, &c->vm);
-}
-
-static void counting_free(struct counting *c)
-{
-	c->vm.run->immediate_exit = 1;
-	pthread_kill(c->thread, SIGUSR1);
-	pthread_join(c->thread, NULL);
-	vm_free(&c->vm);
-}
-
 static unsigned interrupts(const struct counting *c)
 {
 	return *(volatile unsigned short *)(c->vm.ram + COUNTER);
@@ -236,6 +217,28 @@ static int more_interrupts(const struct counting *c, unsigned than, unsigned ms)
 	for (unsigned i = 0; i < ms && interrupts(c) <= than; i++)
 		usleep(1000);
 	return interrupts(c) > than;
+}
+
+static void counting_new(struct counting *c)
+{
+	static const struct sigaction sa = { .sa_handler = kicked };
+
+	assert_int_equal(vm_new(&c->vm, code_count, sizeof(code_count)), 0);
+	memcpy(c->vm.ram + 0x800, code_handler, sizeof(code_handler));
+	/* Vector 0x25, in a table that is where code begins, above which it does not reach. */
+	memcpy(c->vm.ram + 0x25 * 4, "\x00\x08\x00\x00", 4);
+	sigaction(SIGUSR1, &sa, NULL);
+	pthread_create(&c->thread, NULL, run_vcpu, &c->vm);
+	/* What comes before ICW1 is forgotten. */
+	assert_true(more_interrupts(c, 0, 20000));
+}
+
+static void counting_free(struct counting *c)
+{
+	c->vm.run->immediate_exit = 1;
+	pthread_kill(c->thread, SIGUSR1);
+	pthread_join(c->thread, NULL);
+	vm_free(&c->vm);
 }
 
 static int attach(struct counting *c, int fd, unsigned flags)
