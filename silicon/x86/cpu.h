@@ -70,7 +70,8 @@ enum x86_mmu_idx {
 /*
  * A TLB. Entry n of each array belongs together; pages go by bits 27:12 of the address. A
  * tag is linear page address + cpu->tlb_ctx_page, where the context id stands for (VPID,
- * PCID, EPTP, paging mode): with not more ids than entries the sum is unique in its place,
+ * PCID, EPTP, paging mode), in X86_MMU_KERNEL perhaps for all PCIDs of these (mmu/tlb.c):
+ * with not more ids than entries the sum is unique in its place,
  * so that translated code can subtract tag and context from an address and is left with
  * the offset in the page exactly if the entry is the right one. So many entries need no
  * mask to find the index (16 bits are an operand size), and only those in use take memory;
@@ -180,7 +181,7 @@ struct x86_cpu {
 		u64 mode_word;
 	};
 	struct x86_tlb *tlb;		/* = &tlbs[mmu_idx] */
-	u64 tlb_ctx_page;		/* tlb_ctx << PAGE_SHIFT */
+	u64 tlb_ctx_page[X86_NR_TLBS];	/* context id of each << PAGE_SHIFT: tlb_ctx, or a shared one */
 	const struct x86_op *op;	/* in execution, NULL between blocks: set by the run loop */
 	const struct x86_op *op_first;	/* first of its block */
 	u64 insn_count;			/* completed instructions (REP counts one each time it leaves) */

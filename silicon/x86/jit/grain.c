@@ -29,7 +29,7 @@ static void stub(struct jit_asm *a, unsigned idx, unsigned size)
 	jit_op_rm(a, 0xf6, 0, TLB(idx, info), 1);		/* test byte [..], imm8 */
 	jit_8(a, X86_TLB_INFO_W);
 	no[1] = jit_jcc8(a, JIT_E);
-	jit_alu_rm(a, JIT_SUB, JIT_RCX, JIT_FIELD(tlb_ctx_page), 8);
+	jit_alu_rm(a, JIT_SUB, JIT_RCX, jit_at(JIT_RBP, (s32)(offsetof(struct x86_cpu, tlb_ctx_page) + idx * 8)), 8);
 	jit_alu_rm(a, JIT_ADD, JIT_RCX, TLB(idx, addend), 8);
 	jit_op_rr(a, 0x89, JIT_RCX, JIT_RDX, 4);
 	jit_alu_ri(a, JIT_AND, JIT_RDX, (1 << X86_GRANULE_SHIFT) - 1, 4);

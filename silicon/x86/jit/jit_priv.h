@@ -177,6 +177,12 @@ static inline struct jit_mem jit_gpr(unsigned r)
 
 #define JIT_FIELD(f) jit_at(JIT_RBP, (s32)offsetof(struct x86_cpu, f))
 
+/* What tags of the TLB array in use have beside the page's address. */
+static inline struct jit_mem jit_ctx_page(const struct x86_jit_tr *t)
+{
+	return jit_at(JIT_RBP, (s32)(offsetof(struct x86_cpu, tlb_ctx_page) + t->cpu->mmu_idx * 8));
+}
+
 unsigned jit_use(struct x86_jit_tr *t, unsigned r, unsigned scratch);
 void jit_writes(struct x86_jit_tr *t, unsigned r);
 void jit_def(struct x86_jit_tr *t, unsigned r, unsigned host);

@@ -11,7 +11,7 @@
  *	movzx	eax, ax				; x86_tlb_index()
  *	mov	ecx, r8d
  *	sub	rcx, [rbp + rax * 8 + tag]
- *	add	rcx, [rbp + tlb_ctx_page]
+ *	add	rcx, [rbp + ctx_page]
  *	cmp	rcx, 4096 - size
  *	ja	slow
  *	mov	rcx, [rbp + rax * 8 + addend]
@@ -123,7 +123,7 @@ static void look_up(struct x86_jit_tr *t, bool write)
 	jit_op_rr(a, 0x0fb7, JIT_RAX, JIT_RAX, 4);		/* movzx eax, ax */
 	jit_op_rr(a, 0x89, LIN, JIT_RCX, 4);
 	jit_alu_rm(a, JIT_SUB, JIT_RCX, jit_at_index(JIT_RBP, JIT_RAX, 3, tag_at(t, write)), 8);
-	jit_alu_rm(a, JIT_ADD, JIT_RCX, JIT_FIELD(tlb_ctx_page), 8);
+	jit_alu_rm(a, JIT_ADD, JIT_RCX, jit_ctx_page(t), 8);
 }
 
 /* Host faults from here to the end of the instruction re-execute it as the last slow path does. */
@@ -168,7 +168,7 @@ static void fixed(struct x86_jit_tr *t, u32 lin, unsigned size, bool write, bool
 	s32 index = (s32)x86_tlb_index(lin) * 8;
 
 	jit_mov_imm(a, JIT_RCX, lin & (u32)PAGE_MASK);
-	jit_alu_rm(a, JIT_ADD, JIT_RCX, JIT_FIELD(tlb_ctx_page), 8);
+	jit_alu_rm(a, JIT_ADD, JIT_RCX, jit_ctx_page(t), 8);
 	jit_alu_rm(a, JIT_CMP, JIT_RCX, jit_at(JIT_RBP, tag_at(t, write) + index), 8);
 	jit_slow_jcc(t, JIT_NE);
 	if (!x86_in_page(lin, size) || (aligned && lin & (size - 1)))

@@ -6,7 +6,7 @@
  *	rorx	eax, ecx, 12
  *	movzx	eax, ax				; x86_tlb_index()
  *	sub	rcx, [rbp + rax * 8 + tag]
- *	add	rcx, [rbp + tlb_ctx_page]	; offset in the page, if the entry is the right one
+ *	add	rcx, [rbp + ctx_page]	; offset in the page, if the entry is the right one
  *	cmp	rcx, 4096 - size
  *	ja	slow
  *	mov	rcx, [rbp + rax * 8 + addend]
@@ -93,7 +93,7 @@ static void look_up(struct x86_jit_tr *t, unsigned from, bool write)
 	if (from != JIT_RCX)
 		jit_mov_rr(a, JIT_RCX, from);
 	jit_alu_rm(a, JIT_SUB, JIT_RCX, tlb_field(t, tag_array(write)), 8);
-	jit_alu_rm(a, JIT_ADD, JIT_RCX, JIT_FIELD(tlb_ctx_page), 8);
+	jit_alu_rm(a, JIT_ADD, JIT_RCX, jit_ctx_page(t), 8);
 }
 
 /* The same, and a slow path for all that is no hit. */
@@ -110,7 +110,7 @@ static void check(struct x86_jit_tr *t, unsigned from, unsigned size, bool write
 static void from_offset(struct x86_jit_tr *t, bool write)
 {
 	jit_alu_rm(&t->a, JIT_ADD, JIT_RCX, tlb_field(t, tag_array(write)), 8);
-	jit_alu_rm(&t->a, JIT_SUB, JIT_RCX, JIT_FIELD(tlb_ctx_page), 8);
+	jit_alu_rm(&t->a, JIT_SUB, JIT_RCX, jit_ctx_page(t), 8);
 	jit_alu_rm(&t->a, JIT_ADD, JIT_RCX, tlb_field(t, offsetof(struct x86_tlb, addend)), 8);
 	t->at = jit_at(JIT_RCX, 0);
 }
@@ -163,7 +163,7 @@ static void fixed(struct x86_jit_tr *t, u64 lin, unsigned size, bool write, bool
 	s32 index = (s32)x86_tlb_index(lin) * 8;
 
 	jit_mov_imm(a, JIT_RCX, lin & PAGE_MASK);
-	jit_alu_rm(a, JIT_ADD, JIT_RCX, JIT_FIELD(tlb_ctx_page), 8);
+	jit_alu_rm(a, JIT_ADD, JIT_RCX, jit_ctx_page(t), 8);
 	jit_alu_rm(a, JIT_CMP, JIT_RCX, jit_at(JIT_RBP, tlb_at(t, tag_array(write)) + index), 8);
 	jit_slow_jcc(t, JIT_NE);
 	if (!x86_in_page(lin, size) || (aligned && lin & (size - 1)))

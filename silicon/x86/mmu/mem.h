@@ -55,10 +55,10 @@ static inline unsigned x86_tlb_index(u64 lin)
 	return (lin >> PAGE_SHIFT) & (X86_TLB_SIZE - 1);
 }
 
-/* The tag of the page of @lin in the present context. */
-static inline u64 x86_tlb_tag(const struct x86_cpu *cpu, u64 lin)
+/* The tag of the page of @lin in the present context of array @idx. */
+static inline u64 x86_tlb_tag(const struct x86_cpu *cpu, unsigned idx, u64 lin)
 {
-	return (lin & PAGE_MASK) + cpu->tlb_ctx_page;
+	return (lin & PAGE_MASK) + cpu->tlb_ctx_page[idx];
 }
 
 static inline bool x86_in_page(u64 lin, unsigned size)
@@ -72,28 +72,28 @@ static inline void *x86_tlb_host(const struct x86_tlb *t, u64 lin)
 	return (void *)(lin + t->addend[x86_tlb_index(lin)]);
 }
 
-/* Host pointer for a read (write) of @size bytes if @t allows it at once, else NULL. */
-static inline void *x86_tlb_read(const struct x86_cpu *cpu, const struct x86_tlb *t, u64 lin, unsigned size)
+/* Host pointer for a read (write) of @size bytes if @t, array @idx, allows it at once, else NULL. */
+static inline void *x86_tlb_read(const struct x86_cpu *cpu, const struct x86_tlb *t, unsigned idx, u64 lin, unsigned size)
 {
-	return likely(t->rtag[x86_tlb_index(lin)] == x86_tlb_tag(cpu, lin) && x86_in_page(lin, size)) ?
+	return likely(t->rtag[x86_tlb_index(lin)] == x86_tlb_tag(cpu, idx, lin) && x86_in_page(lin, size)) ?
 	       x86_tlb_host(t, lin) : NULL;
 }
 
-static inline void *x86_tlb_write(const struct x86_cpu *cpu, const struct x86_tlb *t, u64 lin, unsigned size)
+static inline void *x86_tlb_write(const struct x86_cpu *cpu, const struct x86_tlb *t, unsigned idx, u64 lin, unsigned size)
 {
-	return likely(t->wtag[x86_tlb_index(lin)] == x86_tlb_tag(cpu, lin) && x86_in_page(lin, size)) ?
+	return likely(t->wtag[x86_tlb_index(lin)] == x86_tlb_tag(cpu, idx, lin) && x86_in_page(lin, size)) ?
 	       x86_tlb_host(t, lin) : NULL;
 }
 
 /* The same for the program's own accesses. */
 static inline void *x86_hit_read(struct x86_cpu *cpu, u64 lin, unsigned size)
 {
-	return x86_tlb_read(cpu, cpu->tlb, lin, size);
+	return x86_tlb_read(cpu, cpu->tlb, cpu->mmu_idx, lin, size);
 }
 
 static inline void *x86_hit_write(struct x86_cpu *cpu, u64 lin, unsigned size)
 {
-	return x86_tlb_write(cpu, cpu->tlb, lin, size);
+	return x86_tlb_write(cpu, cpu->tlb, cpu->mmu_idx, lin, size);
 }
 
 /*
@@ -206,7 +206,7 @@ void x86_store_cpl(struct x86_cpu *cpu, unsigned seg, u64 lin, u64 val, unsigned
 /* x86_sys_load() and x86_store_cpl() of 8 bytes, inline where the TLB allows it at once. */
 static inline u64 x86_sys_load64(struct x86_cpu *cpu, u64 lin)
 {
-	const x86_mem_u64 *p = x86_tlb_read(cpu, &cpu->tlbs[X86_MMU_KERNEL], lin, 8);
+	const x86_mem_u64 *p = x86_tlb_read(cpu, &cpu->tlbs[X86_MMU_KERNEL], X86_MMU_KERNEL, lin, 8);
 
 	if (likely(p))
 		return __atomic_load_n(p, __ATOMIC_RELAXED);
@@ -215,7 +215,8 @@ static inline u64 x86_sys_load64(struct x86_cpu *cpu, u64 lin)
 
 static inline void x86_store64_cpl(struct x86_cpu *cpu, unsigned seg, u64 lin, u64 val, unsigned cpl)
 {
-	x86_mem_u64 *p = x86_tlb_write(cpu, &cpu->tlbs[cpl == 3 ? X86_MMU_USER : X86_MMU_KERNEL], lin, 8);
+	unsigned idx = cpl == 3 ? X86_MMU_USER : X86_MMU_KERNEL;
+	x86_mem_u64 *p = x86_tlb_write(cpu, &cpu->tlbs[idx], idx, lin, 8);
 
 	if (likely(p))
 		__atomic_store_n(p, val, __ATOMIC_RELAXED);

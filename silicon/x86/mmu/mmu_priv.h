@@ -108,6 +108,7 @@ void x86_xlat_fetch(struct x86_cpu *cpu, u64 lin, struct x86_xlat *x);
 #define X86_ITLB_SIZE 256
 #define X86_GPA_TLB_SIZE 512
 #define X86_WRITTEN 1024
+#define X86_STRAYS 64
 
 /* What a context id stands for. */
 struct x86_ctx_key {
@@ -120,6 +121,7 @@ struct x86_ctx_key {
 struct x86_ctx_slot {
 	struct x86_ctx_key key;
 	u16 ctx;		/* X86_CTX_MAX = free */
+	u16 shared;		/* id of array KERNEL: the same in all of a group, or @ctx */
 	u64 used;		/* m->switches at the last use */
 	u64 group;		/* shared by the contexts that differ in PCID only: tag of global pages */
 };
@@ -145,6 +147,10 @@ struct x86_mmu {
 	u64 switches;
 	unsigned next_ctx;
 	u64 next_group;
+	/* Entries of array KERNEL that have the shared id but are not global: good in context @stray_ctx only. */
+	unsigned nr_strays;
+	u16 stray_ctx, stray_shared;
+	u32 stray[X86_STRAYS];
 	u64 large_2m[64], large_1g;	/* filters: regions that large pages are cached of */
 	/* Entries that got their write tag since all were dropped: idx << X86_TLB_BITS | index. */
 	unsigned nr_written;		/* more than X86_WRITTEN: and others */

@@ -10,6 +10,12 @@
  * a group: an entry of a global page remembers its group, and a miss that
  * finds such an entry takes it over into the present context without a walk.
  *
+ * A kernel's pages are global mostly, and under SMAP it reaches those of programs by another
+ * array (AC = 1). So array KERNEL has one id for all contexts of a group: what is global need
+ * not be taken over. Entries there that are not global after all are noted and dropped when the
+ * context changes; when there are many, as in kernels that have page tables of their own
+ * for each program, contexts keep to their own id.
+ *
  * Pages with an enabled data breakpoint are never entered: their accesses take
  * the slow path, which does the check. Likewise the APIC-access page.
  *
@@ -148,6 +154,12 @@ static unsigned ctx_of(const struct x86_tlb *t, unsigned index)
 	return t->info[index] >> INFO_CTX_SHIFT & 0xfff;
 }
 
+/* The present context, as info words of array @idx have it. */
+static u64 ctx_info(const struct x86_cpu *cpu, unsigned idx)
+{
+	return cpu->tlb_ctx_page[idx] >> PAGE_SHIFT << INFO_CTX_SHIFT;
+}
+
 /* Does entry @index hold the page of @lin, in whatever context? @shift: compare from there up. */
 static bool holds(const struct x86_tlb *t, unsigned index, u64 lin, unsigned shift)
 {
@@ -182,6 +194,7 @@ static void wipe(struct x86_cpu *cpu)
 			if (cpu->tlbs[idx].info[i])
 				drop(&cpu->tlbs[idx], i);
 	m->nr_written = 0;
+	m->nr_strays = 0;
 	drop_itlb(m);
 	for (unsigned i = 0; i < X86_CTX_SLOTS; i++)
 		m->slots[i].ctx = X86_CTX_MAX;
@@ -191,10 +204,68 @@ static void wipe(struct x86_cpu *cpu)
 	x86_decode_flush(cpu);
 }
 
-static void set_ctx(struct x86_cpu *cpu, u16 ctx)
+/* ---- The shared id of array KERNEL ---- */
+
+static bool may_share(const struct x86_ctx_key *k)
 {
-	cpu->tlb_ctx = ctx;
-	cpu->tlb_ctx_page = (u64)ctx << PAGE_SHIFT;
+	return (k->mode & (KEY_PGE | KEY_SMAP)) == (KEY_PGE | KEY_SMAP);
+}
+
+static bool shares(const struct x86_ctx_slot *s)
+{
+	return s->shared != s->ctx;
+}
+
+static void drop_strays(struct x86_cpu *cpu)
+{
+	struct x86_mmu *m = cpu->mmu;
+	struct x86_tlb *t = &cpu->tlbs[X86_MMU_KERNEL];
+
+	/* What has taken the place of one is either global or under another id. */
+	for (unsigned n = 0; n < m->nr_strays; n++)
+		if (ctx_of(t, m->stray[n]) == m->stray_shared && !(t->info[m->stray[n]] & INFO_GLOBAL))
+			drop(t, m->stray[n]);
+	m->nr_strays = 0;
+}
+
+/* Contexts of the group of @s keep to their own ids from now on. */
+static void stop_sharing(struct x86_mmu *m, const struct x86_ctx_slot *s)
+{
+	u64 group = s->group;
+
+	for (unsigned i = 0; i < X86_CTX_SLOTS; i++)
+		if (m->slots[i].group == group)
+			m->slots[i].shared = m->slots[i].ctx;
+}
+
+static void set_ctx(struct x86_cpu *cpu, const struct x86_ctx_slot *s)
+{
+	struct x86_mmu *m = cpu->mmu;
+
+	if (unlikely(m->nr_strays) && s->shared == m->stray_shared && s->ctx != m->stray_ctx)
+		drop_strays(cpu);
+	cpu->tlb_ctx = s->ctx;
+	for (unsigned idx = 0; idx < X86_NR_TLBS; idx++)
+		cpu->tlb_ctx_page[idx] = (u64)(idx == X86_MMU_KERNEL ? s->shared : s->ctx) << PAGE_SHIFT;
+}
+
+/* Entry @index of array KERNEL is about to be filled with a page that is not global. */
+static void note_stray(struct x86_cpu *cpu, unsigned index)
+{
+	struct x86_mmu *m = cpu->mmu;
+	const struct x86_ctx_slot *s = &m->slots[m->cur];
+
+	if (m->nr_strays && (s->shared != m->stray_shared || s->ctx != m->stray_ctx))
+		drop_strays(cpu);
+	if (m->nr_strays == X86_STRAYS) {
+		drop_strays(cpu);
+		stop_sharing(m, s);
+		set_ctx(cpu, s);
+		return;
+	}
+	m->stray_shared = s->shared;
+	m->stray_ctx = s->ctx;
+	m->stray[m->nr_strays++] = index;
 }
 
 void x86_tlb_switch(struct x86_cpu *cpu)
@@ -209,23 +280,30 @@ void x86_tlb_switch(struct x86_cpu *cpu)
 	m->cur = (unsigned)(s - m->slots);
 	s->used = ++m->switches;
 	if (found) {
-		set_ctx(cpu, s->ctx);
+		set_ctx(cpu, s);
 		return;
 	}
-	if (m->next_ctx == X86_CTX_MAX)
+	/* One may be for sharing. */
+	if (m->next_ctx + 2 > X86_CTX_MAX)
 		wipe(cpu);
 	s->key = k;
-	s->ctx = (u16)m->next_ctx++;
+	s->ctx = s->shared = (u16)m->next_ctx++;
 	s->group = 0;
 	for (unsigned i = 0; i < X86_CTX_SLOTS && !s->group; i++) {
 		struct x86_ctx_slot *o = &m->slots[i];
 
-		if (o != s && o->ctx != X86_CTX_MAX && same_group(&o->key, &k))
-			s->group = o->group;
+		if (o == s || o->ctx == X86_CTX_MAX || !same_group(&o->key, &k))
+			continue;
+		s->group = o->group;
+		if (shares(o))
+			s->shared = o->shared;
 	}
-	if (!s->group)
+	if (!s->group) {
 		s->group = m->next_group++;
-	set_ctx(cpu, s->ctx);
+		if (may_share(&k))
+			s->shared = (u16)m->next_ctx++;
+	}
+	set_ctx(cpu, s);
 }
 
 /* ---- Filling ---- */
@@ -262,15 +340,17 @@ static void fill(struct x86_cpu *cpu, u64 lin, unsigned idx, const struct x86_wa
 {
 	unsigned index = x86_tlb_index(lin);
 	struct x86_tlb *t = &cpu->tlbs[idx];
-	u64 pa = w->pa & PAGE_MASK;
+	u64 pa = w->pa & PAGE_MASK, info;
 
 	if (cpu->bus || w->apic || watched(cpu->mmu, lin))
 		return;
-	t->rtag[index] = x86_tlb_tag(cpu, lin);
+	info = fill_info(cpu, lin, w) | (w->writable ? INFO_W : 0) | INFO_VALID;
+	if (idx == X86_MMU_KERNEL && !(info & INFO_GLOBAL) && shares(&cpu->mmu->slots[cpu->mmu->cur]))
+		note_stray(cpu, index);
+	t->rtag[index] = x86_tlb_tag(cpu, idx, lin);
 	t->wtag[index] = no_tag(index);
 	t->addend[index] = pa - (lin & PAGE_MASK);
-	t->info[index] = fill_info(cpu, lin, w) | (w->writable ? INFO_W : 0) | (u64)cpu->tlb_ctx << INFO_CTX_SHIFT |
-			 INFO_VALID;
+	t->info[index] = info | ctx_info(cpu, idx);
 	if (w->writable && x86_codepage_may_write(pa))
 		allow_write(cpu, idx, index);
 }
@@ -283,7 +363,7 @@ static bool revive(struct x86_cpu *cpu, u64 lin, unsigned acc, unsigned idx)
 {
 	struct x86_tlb *t = &cpu->tlbs[idx];
 	unsigned i = x86_tlb_index(lin);
-	u64 tag = x86_tlb_tag(cpu, lin);
+	u64 tag = x86_tlb_tag(cpu, idx, lin);
 	const struct x86_ctx_slot *s = &cpu->mmu->slots[cpu->mmu->cur];
 
 	if (!t->info[i])
@@ -294,7 +374,7 @@ static bool revive(struct x86_cpu *cpu, u64 lin, unsigned acc, unsigned idx)
 			return false;
 		t->rtag[i] = tag;
 		t->wtag[i] = no_tag(i);
-		t->info[i] = (t->info[i] & ~(0xfffull << INFO_CTX_SHIFT)) | (u64)cpu->tlb_ctx << INFO_CTX_SHIFT;
+		t->info[i] = (t->info[i] & ~(0xfffull << INFO_CTX_SHIFT)) | ctx_info(cpu, idx);
 	}
 	if (t->wtag[i] != tag && (t->info[i] & INFO_W) && x86_codepage_may_write((u64)x86_tlb_host(t, lin & PAGE_MASK)))
 		allow_write(cpu, idx, i);
@@ -307,7 +387,7 @@ void *x86_hit_code(struct x86_cpu *cpu, u64 lin, unsigned size)
 	unsigned i = x86_tlb_index(lin);
 	void *p = x86_tlb_host(t, lin);
 
-	if (t->rtag[i] != x86_tlb_tag(cpu, lin) || !(t->info[i] & INFO_W) || !x86_in_page(lin, size) ||
+	if (t->rtag[i] != x86_tlb_tag(cpu, cpu->mmu_idx, lin) || !(t->info[i] & INFO_W) || !x86_in_page(lin, size) ||
 	    !x86_codepage_test((u64)p))
 		return NULL;
 	return p;
@@ -371,31 +451,48 @@ void x86_xlat_fetch(struct x86_cpu *cpu, u64 lin, struct x86_xlat *x)
 
 /* ---- Invalidation of contexts ---- */
 
+/* Contexts outside of what is invalidated may share the group of @s: it ends for all. Sharing is tried anew. */
+static void end_group(struct x86_mmu *m, const struct x86_ctx_slot *s)
+{
+	u64 group = s->group, fresh = m->next_group++;
+	bool share = may_share(&s->key);
+	u16 shared = share ? (u16)m->next_ctx++ : 0;
+
+	for (unsigned i = 0; i < X86_CTX_SLOTS; i++) {
+		if (m->slots[i].group != group)
+			continue;
+		m->slots[i].group = fresh;
+		if (share)
+			m->slots[i].shared = shared;
+	}
+}
+
 /* Retire the contexts that @match selects; with @globals their groups too. */
 static void retire(struct x86_cpu *cpu, bool (*match)(const struct x86_ctx_key *k, u64 arg), u64 arg,
 		   bool globals)
 {
 	struct x86_mmu *m = cpu->mmu;
+	u64 first_fresh = m->next_group;
 	unsigned before = cpu->tlb_ctx;
 
 	for (unsigned i = 0; i < X86_CTX_SLOTS; i++) {
 		struct x86_ctx_slot *s = &m->slots[i];
+		bool alone;
 
 		if (s->ctx == X86_CTX_MAX || !match(&s->key, arg))
 			continue;
-		if (globals) {
-			/* Contexts outside @match may share the group: it ends for all. */
-			u64 group = s->group, fresh = m->next_group++;
-
-			for (unsigned j = 0; j < X86_CTX_SLOTS; j++)
-				if (m->slots[j].group == group)
-					m->slots[j].group = fresh;
-		}
-		if (m->next_ctx == X86_CTX_MAX) {
+		if (m->next_ctx + 2 > X86_CTX_MAX) {
 			wipe(cpu);
 			break;
 		}
+		if (s->ctx == m->stray_ctx)
+			drop_strays(cpu);
+		alone = !shares(s);
 		s->ctx = (u16)m->next_ctx++;
+		if (alone)
+			s->shared = s->ctx;
+		if (globals && s->group < first_fresh)
+			end_group(m, s);
 	}
 	/* Contexts that are not retired keep their fetch translations, and global ones stay in the others. */
 	x86_tlb_switch(cpu);

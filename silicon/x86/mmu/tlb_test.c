@@ -50,6 +50,16 @@ static void setup(void)
 	x86_tlb_switch(cpu);
 }
 
+/* The same with pages of the supervisor only and SMAP: global ones are shared by all PCIDs. */
+static void setup_smap(void)
+{
+	setup();
+	for (unsigned i = 0; i < NPAGES; i++)
+		pte[i] &= ~PTE_U;
+	cpu->cr4 |= CR4_SMAP;
+	x86_tlb_switch(cpu);
+}
+
 static void use(unsigned idx, unsigned cpl)
 {
 	cpu->mmu_idx = (u8)idx;
@@ -122,10 +132,13 @@ static void test_flushes(void **state)
 	};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
-		for (unsigned global = 0; global < 2; global++) {
-			bool gone, must = global ? rows[i].global : rows[i].plain;
+		for (unsigned n = 0; n < 4; n++) {
+			bool global = n & 1, gone, must = global ? rows[i].global : rows[i].plain;
 
-			setup();
+			if (n & 2)
+				setup_smap();
+			else
+				setup();
 			if (global)
 				pte[0] |= PTE_G;
 			*fake_ptr(page[0]) = 1;
@@ -135,24 +148,25 @@ static void test_flushes(void **state)
 			flush(rows[i].op);
 			gone = load(BASE) == 2;
 			if (must && !gone)
-				fail_msg("row %u global %u: still there", i, global);
+				fail_msg("row %u, %u: still there", i, n);
 			if ((rows[i].keeps || (global && !must)) && gone)
-				fail_msg("row %u global %u: lost", i, global);
+				fail_msg("row %u, %u: lost", i, n);
 		}
 	}
 }
 
-static void test_pcids(void **state)
+static void pcids(void)
 {
-	setup();
+	u64 access = pte[0] & (PTE_P | PTE_W | PTE_U);
+
 	*fake_ptr(page[0]) = 1;
 	*fake_ptr(page[1]) = 2;
 	pte[2] |= PTE_G;
 	*fake_ptr(page[2]) = 3;
 	assert_int_equal(load(BASE), 1);
 	assert_int_equal(load(BASE + 2 * PAGE_SIZE), 3);
-	pte[0] = page[1] | UWP;
-	pte[2] = page[1] | UWP | PTE_G;
+	pte[0] = page[1] | access;
+	pte[2] = page[1] | access | PTE_G;
 	/* Another PCID has its own translations, and the global ones. */
 	set_pcid(2);
 	assert_int_equal(load(BASE), 2);
@@ -168,6 +182,60 @@ static void test_pcids(void **state)
 	}
 	set_pcid(1);
 	assert_int_equal(load(BASE), 2);
+}
+
+static void test_pcids(void **state)
+{
+	setup();
+	pcids();
+	setup_smap();
+	pcids();
+}
+
+static bool hit(unsigned n) { return x86_hit_read(cpu, BASE + n * PAGE_SIZE, 8); }
+
+/* Under SMAP what is global is there at once in every PCID, what is not only in its own. */
+static void test_shared(void **state)
+{
+	setup_smap();
+	pte[1] |= PTE_G;
+	load(BASE);
+	load(BASE + PAGE_SIZE);
+	set_pcid(2);
+	assert_false(hit(0));
+	assert_true(hit(1));
+	set_pcid(1);
+	assert_true(hit(1));
+	/* A slot that a global page has taken meanwhile is not dropped. */
+	load(BASE);
+	x86_tlb_flush_page(cpu, BASE);
+	pte[0] |= PTE_G;
+	load(BASE);
+	set_pcid(2);
+	assert_true(hit(0));
+	assert_true(hit(1));
+
+	/* Many that are not: each PCID keeps its own from then on. */
+	for (unsigned i = 2; i < X86_STRAYS + 4; i++) {
+		pte[i] = page[i % NPAGES] | PTE_P | PTE_W;
+		load(BASE + i * PAGE_SIZE);
+	}
+	load(BASE);
+	load(BASE + 2 * PAGE_SIZE);
+	set_pcid(1);
+	assert_false(hit(2));
+	assert_false(hit(X86_STRAYS + 3));
+	assert_int_equal(load(BASE), *fake_ptr(page[0]));
+	set_pcid(2);
+	assert_true(hit(2));
+	assert_true(hit(X86_STRAYS + 3));
+	/* Until everything is invalidated. */
+	x86_tlb_flush_all(cpu);
+	assert_false(hit(0));
+	assert_false(hit(2));
+	load(BASE);
+	set_pcid(1);
+	assert_true(hit(0));
 }
 
 /* No flush needed: not present to present, permission raised, A/D. */
@@ -559,13 +627,13 @@ static void test_empty(void **state)
 
 	setup();
 	for (unsigned ctx = 0; ctx < X86_CTX_MAX; ctx++) {
-		cpu->tlb_ctx_page = (u64)ctx << PAGE_SHIFT;
+		cpu->tlb_ctx_page[cpu->mmu_idx] = (u64)ctx << PAGE_SHIFT;
 		for (unsigned i = 0; i < ARRAY_SIZE(upper); i++) {
 			u64 near = upper[i] << 28 | ((0u - ctx) & 0xffff) << PAGE_SHIFT;
 
 			assert_null(x86_hit_read(cpu, near, 1));
 			assert_null(x86_hit_write(cpu, near, 1));
-			assert_null(x86_hit_read(cpu, -cpu->tlb_ctx_page, 1));
+			assert_null(x86_hit_read(cpu, -cpu->tlb_ctx_page[cpu->mmu_idx], 1));
 		}
 	}
 }
@@ -750,12 +818,15 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_flushes), cmocka_unit_test(test_pcids), cmocka_unit_test(test_no_flush),
-		cmocka_unit_test(test_modes), cmocka_unit_test(test_large), cmocka_unit_test(test_fetch),
-		cmocka_unit_test(test_crossing), cmocka_unit_test(test_canonical), cmocka_unit_test(test_segments),
-		cmocka_unit_test(test_alignment), cmocka_unit_test(test_implicit), cmocka_unit_test(test_watch),
-		cmocka_unit_test(test_code_pages), cmocka_unit_test(test_many_writes),
-		cmocka_unit_test(test_empty), cmocka_unit_test(test_rmw), cmocka_unit_test(test_bus),
+		cmocka_unit_test(test_flushes),	    cmocka_unit_test(test_pcids),
+		cmocka_unit_test(test_shared),	    cmocka_unit_test(test_no_flush),
+		cmocka_unit_test(test_modes),	    cmocka_unit_test(test_large),
+		cmocka_unit_test(test_fetch),	    cmocka_unit_test(test_crossing),
+		cmocka_unit_test(test_canonical),   cmocka_unit_test(test_segments),
+		cmocka_unit_test(test_alignment),   cmocka_unit_test(test_implicit),
+		cmocka_unit_test(test_watch),	    cmocka_unit_test(test_code_pages),
+		cmocka_unit_test(test_many_writes), cmocka_unit_test(test_empty),
+		cmocka_unit_test(test_rmw),	    cmocka_unit_test(test_bus),
 		cmocka_unit_test(test_host_faults),
 	};
 
