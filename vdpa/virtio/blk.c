@@ -54,14 +54,15 @@ struct queue {
 	_Atomic unsigned skip, backoff;	/* sleeps without a look first: to go, and the last number */
 	unsigned waiters;	/* others, on cond */
 	pthread_cond_t cond;
-	int dead;		/* -errno: nothing will finish any more */
+	_Atomic int dead;	/* -errno: nothing will finish any more */
 };
 
 struct vblk {
 	struct vdev *v;
 	struct vblk_cfg cfg;
-	pthread_mutex_t lock;	/* of info */
-	struct vblk_info info;
+	pthread_mutex_t lock;	/* of vblk_update() */
+	struct vblk_info info;	/* but for the size, which may change */
+	_Atomic u64 size;
 	u32 size_max, max_discard, max_zeroes;
 	bool may_unmap;
 	struct queue *qs;
@@ -95,7 +96,7 @@ static int read_config(struct vblk *b, struct vblk_info *i)
 
 	if (ret)
 		return ret;
-	i->size = size_of(c.capacity);
+	atomic_store(&b->size, size_of(c.capacity));
 	i->block_size = vdev_has(v, VIRTIO_BLK_F_BLK_SIZE) ? sane_block_size(c.blk_size) : SECTOR;
 	i->queues = vdev_has(v, VIRTIO_BLK_F_MQ) ? max(c.num_queues, (u16)1) : 1;
 	i->readonly = vdev_has(v, VIRTIO_BLK_F_RO);
@@ -199,9 +200,8 @@ struct vblk *vblk_open_device(const char *name, const struct vblk_cfg *cfg, char
 
 void vblk_info(struct vblk *b, struct vblk_info *i)
 {
-	pthread_mutex_lock(&b->lock);
 	*i = b->info;
-	pthread_mutex_unlock(&b->lock);
+	i->size = atomic_load_explicit(&b->size, memory_order_relaxed);
 }
 
 int vblk_config_fd(const struct vblk *b)
@@ -220,8 +220,7 @@ int vblk_update(struct vblk *b)
 	ret = vdev_config(b->v, offsetof(struct virtio_blk_config, capacity), &capacity, sizeof(capacity));
 	if (!ret) {
 		size = size_of(capacity);
-		ret = size != b->info.size;
-		b->info.size = size;
+		ret = atomic_exchange(&b->size, size) != size;
 	}
 	pthread_mutex_unlock(&b->lock);
 	return ret;
@@ -239,19 +238,19 @@ static enum vdma_dir dir_of(enum vblk_op op)
 
 static int check(struct vblk *b, const struct vblk_req *r)
 {
-	struct vblk_info i;
+	u64 size = atomic_load_explicit(&b->size, memory_order_relaxed);
+	const struct vblk_info *i = &b->info;
 
-	vblk_info(b, &i);
-	if (r->op != VBLK_READ && r->op != VBLK_FLUSH && r->op != VBLK_GET_ID && i.readonly)
+	if (r->op != VBLK_READ && r->op != VBLK_FLUSH && r->op != VBLK_GET_ID && i->readonly)
 		return -EROFS;
-	if ((r->op == VBLK_FLUSH && !i.flush) || (r->op == VBLK_DISCARD && !i.discard) ||
-	    (r->op == VBLK_WRITE_ZEROES && !i.write_zeroes))
+	if ((r->op == VBLK_FLUSH && !i->flush) || (r->op == VBLK_DISCARD && !i->discard) ||
+	    (r->op == VBLK_WRITE_ZEROES && !i->write_zeroes))
 		return -EOPNOTSUPP;
 	if (r->op == VBLK_FLUSH || r->op == VBLK_GET_ID)
 		return 0;
-	if (!r->len || r->len % SECTOR || r->off % SECTOR || r->off > i.size || r->len > i.size - r->off)
+	if (!r->len || r->len % SECTOR || r->off % SECTOR || r->off > size || r->len > size - r->off)
 		return -EINVAL;
-	if (is_data(r->op) && r->len > i.max_request)
+	if (is_data(r->op) && r->len > i->max_request)
 		return -EINVAL;
 	if ((r->op == VBLK_DISCARD && r->len / SECTOR > b->max_discard) ||
 	    (r->op == VBLK_WRITE_ZEROES && r->len / SECTOR > b->max_zeroes))
@@ -545,9 +544,11 @@ static int sleep_irq(struct queue *q)
 int vblk_reap(struct vblk *b, u16 queue, bool wait)
 {
 	struct queue *q = &b->qs[queue];
+	/* Who waits looks again before it sleeps: no lock for nothing. */
+	bool maybe = !wait || vdring_pending(q->vq->ring) || atomic_load_explicit(&q->dead, memory_order_relaxed);
 
-	for (;;) {
-		int n = drain(b, q);
+	for (;; maybe = true) {
+		int n = maybe ? drain(b, q) : 0;
 
 		if (n || !wait)
 			return n;

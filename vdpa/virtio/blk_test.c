@@ -300,6 +300,49 @@ static void *map_and_unmap(void *arg)
 	return NULL;
 }
 
+struct keeper {
+	pthread_barrier_t b;
+	u64 iova[16];
+};
+
+/* Leaves blocks of small sizes with this thread, which lives on. */
+static void *keep_blocks(void *arg)
+{
+	struct keeper *k = arg;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(k->iova); i++)
+		k->iova[i] = vdma_map(shared_dma, NULL, 0, 4096ull << i % 4, VDMA_FROM_DEVICE);
+	for (unsigned i = 0; i < ARRAY_SIZE(k->iova); i++)
+		vdma_unmap(shared_dma, k->iova[i], NULL, 0, 4096ull << i % 4, VDMA_TO_DEVICE);
+	pthread_barrier_wait(&k->b);
+	pthread_barrier_wait(&k->b);
+	return NULL;
+}
+
+/* What another thread keeps is there for who finds no other room, and after the thread's end. */
+static void blocks_of_threads(void)
+{
+	struct keeper k;
+	pthread_t t;
+	u64 at[2];
+
+	pthread_barrier_init(&k.b, NULL, 2);
+	pthread_create(&t, NULL, keep_blocks, &k);
+	pthread_barrier_wait(&k.b);
+	assert_int_equal(vdma_in_use(shared_dma), 0);
+	/* All but the lower half's first page: only whole if the thread's blocks have come back. */
+	at[0] = vdma_map(shared_dma, NULL, 0, 2 << 20, VDMA_FROM_DEVICE);
+	at[1] = vdma_map(shared_dma, NULL, 0, 1 << 20, VDMA_FROM_DEVICE);
+	assert_int_equal(at[0], 2 << 20);
+	assert_int_equal(at[1], 1 << 20);
+	for (unsigned i = 0; i < 2; i++)
+		vdma_unmap(shared_dma, at[i], NULL, 0, (2 << 20) >> i, VDMA_TO_DEVICE);
+	pthread_barrier_wait(&k.b);
+	pthread_join(t, NULL);
+	assert_int_equal(vdma_in_use(shared_dma), 0);
+	pthread_barrier_destroy(&k.b);
+}
+
 static void many_mappings(void **state)
 {
 	struct vdpa_virtio_req q = {.op = VDPA_VIRTIO_OPEN, .data = "disk"};
@@ -324,6 +367,7 @@ static void many_mappings(void **state)
 		assert_int_equal(w[t].ret, 0);
 	}
 	assert_int_equal(vdma_in_use(shared_dma), 0);
+	blocks_of_threads();
 	vdma_free(shared_dma);
 	s->close(s);
 	td_detach("disk");

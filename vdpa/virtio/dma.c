@@ -14,11 +14,12 @@
 #include <sys/mman.h>
 
 #include "base/bits.h"
+#include "vdpa/virtio/magazine.h"
 #include "vdpa/virtio/session.h"
 
 #define NO_PAGE UINT32_MAX
 #define ORDERS 19	/* up to 1 GiB */
-#define QUICK_ORDERS 6	/* up to 128 KiB */
+#define QUICK_ORDERS MAGAZINE_ORDERS	/* up to 128 KiB */
 
 /* State of the block that begins at a page. */
 struct block {
@@ -37,12 +38,13 @@ struct vdma {
 	u32 pages;
 	u32 head[ORDERS];
 	/*
-	 * Small blocks wait in a stack of their order, not united, for the next mapping of that size. No lock is
-	 * taken for them: @quick is the topmost one and, above it, the number of changes, without which a block that
+	 * Small blocks wait for the next mapping of that size, not united: first with the thread that had them, then
+	 * in a stack of their order for all threads. No lock is taken for them: @quick is the topmost one and, above it, the number of changes, without which a block that
 	 * has gone and come back would look like one that stayed.
 	 */
 	_Atomic u64 quick[QUICK_ORDERS];
 	_Atomic u32 *below;	/* by page: the block under it in its stack */
+	struct magazines mags;
 };
 
 static void push(struct vdma *m, u32 page, u8 order)
@@ -143,13 +145,19 @@ static void quick_push(struct vdma *m, unsigned order, u32 page)
 
 static u32 alloc_block(struct vdma *m, u8 order)
 {
-	u32 page = order < QUICK_ORDERS ? quick_pop(m, order) : NO_PAGE, small;
+	u32 page = NO_PAGE, small;
 
+	if (order < QUICK_ORDERS) {
+		page = magazine_take(&m->mags, order);
+		if (page == NO_PAGE)
+			page = quick_pop(m, order);
+	}
 	if (page != NO_PAGE)
 		return page;
 	pthread_mutex_lock(&m->lock);
 	page = take(m, order);
 	if (page == NO_PAGE) {
+		magazines_drain(&m->mags);
 		for (unsigned o = 0; o < QUICK_ORDERS; o++)
 			while ((small = quick_pop(m, o)) != NO_PAGE)
 				give(m, small);
@@ -164,12 +172,18 @@ static void free_block(struct vdma *m, u32 page)
 	u8 order = m->blocks[page].order;
 
 	if (order < QUICK_ORDERS) {
-		quick_push(m, order, page);
+		if (!magazine_keep(&m->mags, order, page))
+			quick_push(m, order, page);
 		return;
 	}
 	pthread_mutex_lock(&m->lock);
 	give(m, page);
 	pthread_mutex_unlock(&m->lock);
+}
+
+static void from_magazine(struct magazines *g, unsigned order, u32 page)
+{
+	quick_push(container_of(g, struct vdma, mags), order, page);
 }
 
 /* All but page 0 is free: in the largest blocks that are aligned. */
@@ -218,6 +232,7 @@ struct vdma *vdma_new(struct vdpa_session *s, int fd)
 		goto fail;
 	}
 	pthread_mutex_init(&m->lock, NULL);
+	magazines_init(&m->mags, from_magazine);
 	fill(m);
 	/* The block of page 0 is never whole, and blocks lie at multiples of their size. */
 	m->max = PAGE_SIZE;
@@ -234,6 +249,7 @@ fail:
 
 void vdma_free(struct vdma *m)
 {
+	magazines_exit(&m->mags);
 	munmap(m->base, m->iova_size);
 	pthread_mutex_destroy(&m->lock);
 	free(m->blocks);
@@ -256,7 +272,7 @@ size_t vdma_max(const struct vdma *m)
 
 u64 vdma_in_use(struct vdma *m)
 {
-	u64 n = m->pages - 1;
+	u64 n = m->pages - 1 - magazines_pages(&m->mags);
 
 	pthread_mutex_lock(&m->lock);
 	for (unsigned o = 0; o < ORDERS; o++)

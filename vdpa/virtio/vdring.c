@@ -270,15 +270,6 @@ bool vdring_irq_on(struct vdring *r)
 	return atomic_load_explicit(&r->used_hdr[1], memory_order_acquire) == r->last_used;
 }
 
-void vdring_irq_off(struct vdring *r)
-{
-	if (r->cfg.event_idx)
-		/* An index that is reached last. */
-		atomic_store_explicit(&r->avail[2 + r->cfg.num], (u16)(r->last_used - 1), memory_order_relaxed);
-	else
-		atomic_store_explicit(&r->avail[0], VRING_AVAIL_F_NO_INTERRUPT, memory_order_relaxed);
-}
-
 void *vdring_detach(struct vdring *r)
 {
 	for (u16 i = 0; i < r->cfg.num; i++)

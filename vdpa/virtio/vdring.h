@@ -46,7 +46,6 @@ int vdring_get(struct vdring *r, void **token, u32 *len);
 bool vdring_pending(const struct vdring *r);
 /* Ask for an interrupt at the next finished request. False if one is finished already. */
 bool vdring_irq_on(struct vdring *r);
-void vdring_irq_off(struct vdring *r);
 /* Take back what the device will not answer any more: the token of one request, NULL when there is none. */
 void *vdring_detach(struct vdring *r);
 
