@@ -475,6 +475,61 @@ static bool t_export(void)
 	return down(&q);
 }
 
+/*
+ * One request at a time in a queue of several threads, at every distance from each other: a daemon may look for the
+ * next one in the place of an interrupt, the driver for the end in the place of a kick. A kick that is lost stays
+ * lost; an interrupt that is lost shows as a sleep of a second.
+ */
+struct lone { pthread_t thread; struct vblk *b; unsigned nr, n, slow; int ret; };
+
+static void *lone_requests(void *arg)
+{
+	struct lone *l = arg;
+	u8 buf[4096];
+
+	for (unsigned i = 0; i < l->n && !l->ret; i++) {
+		u64 start = now_ms();
+
+		l->ret = vblk_io(l->b, 0, VBLK_READ, buf, 0, sizeof(buf), 0);
+		l->slow += now_ms() - start >= 900;
+		for (unsigned k = (i * 2654435761u >> 16) % 400 * (l->nr + i / 1000 % 2); k; k--)
+			__builtin_ia32_pause();
+	}
+	return NULL;
+}
+
+static bool t_lone(void)
+{
+	const struct vblk_cfg cfg = {.queues = 1};
+	struct lone l[3];
+	struct vblk *b;
+	struct qsd q;
+
+	if (!up(&q, "driver=null-co,size=67108864", true))
+		return false;
+	b = open_blk("d", &cfg);
+	if (!b)
+		return false;
+	for (unsigned n = 1; n <= ARRAY_SIZE(l); n++) {
+		unsigned slow = 0;
+
+		for (unsigned i = 0; i < n; i++) {
+			l[i] = (struct lone){.b = b, .nr = i, .n = rounds * 1500};
+			pthread_create(&l[i].thread, NULL, lone_requests, &l[i]);
+		}
+		for (unsigned i = 0; i < n; i++) {
+			pthread_join(l[i].thread, NULL);
+			CHECK(!l[i].ret);
+			slow += l[i].slow;
+		}
+		printf("# %u threads, %u requests, %u of a second\n", n, n * rounds * 1500, slow);
+		/* A busy machine makes some. */
+		CHECK(slow <= 5);
+	}
+	vblk_close(b);
+	return down(&q);
+}
+
 /* A machine's disk: the guest reads what is in the file, and what it writes arrives there. */
 static bool t_boot(void)
 {
@@ -733,6 +788,7 @@ static const struct {
 	{"remap", "G.A 10: 10^4 changes of the mappings under load", t_remap},
 	{"kill", "G.A 11: kill -9 under verify load", t_kill},
 	{"stopped", "G.A 12: SIGSTOP", t_stopped},
+	{"lone", "one request at a time, from several threads", t_lone},
 	{"two", "G.A 18: attach and detach beside load", t_two},
 	{"export", "NBD export: nbdinfo, nbdcopy, qemu-img, qemu-io", t_export},
 	{"boot", "userkvm boot -d vdpa:NAME", t_boot},

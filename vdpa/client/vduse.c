@@ -13,6 +13,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_ring.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -24,7 +26,9 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "base/bits.h"
 #include "vdpa/client/nodes.h"
+#include "vdpa/client/vduse_spin.h"
 #include "vdpa/vduse.h"
 #include "vdpa/vduse/page.h"
 #include "vfs/user.h"
@@ -168,6 +172,7 @@ struct irq {
 	pthread_mutex_t lock;
 	int fd;
 	u32 seq;
+	struct vduse_spin spin;
 };
 
 struct device {
@@ -188,6 +193,8 @@ static bool inject_direct(struct device *d, struct irq *q, u32 index)
 
 	if (q->fd < 0 || atomic_load(&d->page[index].irq) != q->seq)
 		return false;
+	if (vduse_spin(&q->spin))
+		return true;
 	if (write(q->fd, &one, sizeof(one)) < 0 && errno != EAGAIN)
 		return false;
 	return atomic_load(&d->page[index].irq) == q->seq;
@@ -199,6 +206,44 @@ static long inject_call(struct device *d, u32 index, struct vdpa_msg *m)
 	m->nfds = 0;
 	memcpy(m->data, &index, sizeof(index));
 	return (long)vdpa_chan_call(d->chan, m);
+}
+
+static long ask(struct device *d, u32 nr, void *arg, u32 len)
+{
+	struct vdpa_msg m = {.head = {VDPA_OP_IOCTL, len, nr}};
+	s64 ret;
+
+	memcpy(m.data, arg, len);
+	ret = vdpa_chan_call(d->chan, &m);
+	if (!ret && m.head.len == len)
+		memcpy(arg, m.data, len);
+	vdpa_msg_close_fds(&m);
+	return (long)ret;
+}
+
+static int domain_fd(struct device *d)
+{
+	struct vdpa_msg m = {.head.op = VDUSE_OP_DOMAIN};
+	s64 ret = vdpa_chan_call(d->chan, &m);
+
+	return ret < 0 ? (int)ret : m.nfds == 1 ? m.fds[0] : -EIO;
+}
+
+/* The queue's ring, if it is in the domain: its driver is one of ours then. */
+static __attribute__((noinline)) void find_ring(struct device *d, u32 index, struct irq *q)
+{
+	struct vduse_vq_info i = {.index = index};
+	u64 features = 0;
+	int fd;
+
+	vduse_spin_exit(&q->spin);
+	if (ask(d, VDUSE_DEV_GET_FEATURES, &features, sizeof(features)) || !(features & BIT(VIRTIO_RING_F_EVENT_IDX)) ||
+	    (features & BIT(VIRTIO_F_RING_PACKED)) || ask(d, VDUSE_VQ_GET_INFO, &i, sizeof(i)))
+		return;
+	fd = domain_fd(d);
+	vduse_spin_init(&q->spin, fd, i.driver_addr, i.num);
+	if (fd >= 0)
+		close(fd);
 }
 
 /* By way of the hub, which may give us the driver's eventfd. Not inlined: its message is 8 KiB of stack. */
@@ -217,6 +262,7 @@ static __attribute__((noinline)) long inject_hub(struct device *d, u32 index, st
 	if (!ret && m.nfds == 1 && m.head.len == sizeof(q->seq)) {
 		q->fd = m.fds[0];
 		memcpy(&q->seq, m.data, sizeof(q->seq));
+		find_ring(d, index, q);
 	}
 	return ret;
 }
@@ -252,27 +298,6 @@ static long inject(struct device *d, unsigned long arg)
 
 /* ---- Memory of the daemon's ---- */
 
-static long umem_call(struct device *d, u32 nr, struct vduse_iova_umem *u)
-{
-	struct vdpa_msg m = {.head = {VDPA_OP_IOCTL, sizeof(*u), nr}};
-	s64 ret;
-
-	memcpy(m.data, u, sizeof(*u));
-	ret = vdpa_chan_call(d->chan, &m);
-	if (!ret && m.head.len == sizeof(*u))
-		memcpy(u, m.data, sizeof(*u));
-	vdpa_msg_close_fds(&m);
-	return (long)ret;
-}
-
-static int domain_fd(struct device *d)
-{
-	struct vdpa_msg m = {.head.op = VDUSE_OP_DOMAIN};
-	s64 ret = vdpa_chan_call(d->chan, &m);
-
-	return ret < 0 ? (int)ret : m.nfds == 1 ? m.fds[0] : -EIO;
-}
-
 /* As pinning the pages would fail: they are not all there, or more than may be locked. */
 static bool pinnable(const struct vduse_iova_umem *u)
 {
@@ -292,7 +317,7 @@ static long umem_reg(struct device *d, unsigned long arg)
 
 	if (vfs_user_read(&u, arg, sizeof(u)))
 		return -EFAULT;
-	ret = umem_call(d, VDUSE_IOTLB_REG_UMEM, &u);
+	ret = ask(d, VDUSE_IOTLB_REG_UMEM, &u, sizeof(u));
 	if (ret)
 		return ret;
 	fd = pinnable(&u) ? domain_fd(d) : -ENOMEM;
@@ -301,7 +326,7 @@ static long umem_reg(struct device *d, unsigned long arg)
 	if (fd >= 0)
 		close(fd);
 	if (p == MAP_FAILED) {
-		(void)umem_call(d, VDUSE_IOTLB_DEREG_UMEM, &u);
+		(void)ask(d, VDUSE_IOTLB_DEREG_UMEM, &u, sizeof(u));
 		return -ENOMEM;
 	}
 	d->umem = p;
@@ -338,7 +363,7 @@ static long umem_dereg(struct device *d, unsigned long arg)
 
 	if (vfs_user_read(&u, arg, sizeof(u)))
 		return -EFAULT;
-	ret = umem_call(d, VDUSE_IOTLB_DEREG_UMEM, &u);
+	ret = ask(d, VDUSE_IOTLB_DEREG_UMEM, &u, sizeof(u));
 	if (!ret && d->umem)
 		umem_restore(d);
 	return ret;
@@ -430,6 +455,7 @@ static void dev_free(struct device *d)
 	for (u32 i = 0; d->irqs && i < d->nvqs; i++) {
 		if (d->irqs[i].fd >= 0)
 			close(d->irqs[i].fd);
+		vduse_spin_exit(&d->irqs[i].spin);
 		pthread_mutex_destroy(&d->irqs[i].lock);
 	}
 	if (d->page_len)

@@ -31,6 +31,8 @@
 #define MAX_BACKOFF 1023u
 #define MISS 4u			/* looks that make good for one in vain */
 #define MAX_CREDIT (8 * MISS)
+#define UNKICKED_LOOKS 96u	/* of a pause each: 1 to 4 us, by processor */
+#define KICK_MISSES 4u		/* in a row, before looks are left out */
 
 /* What a slot's coherent memory holds. */
 struct area {
@@ -52,6 +54,7 @@ struct queue {
 	bool sleeping;		/* a waiter sleeps on the interrupt */
 	_Atomic unsigned credit;	/* looks at the ring that were of use, a few; then */
 	_Atomic unsigned skip, backoff;	/* sleeps without a look first: to go, and the last number */
+	_Atomic unsigned kick_misses, kick_skip, kick_backoff;	/* the same of looks before a kick */
 	unsigned waiters;	/* others, on cond */
 	pthread_cond_t cond;
 	_Atomic int dead;	/* -errno: nothing will finish any more */
@@ -333,15 +336,77 @@ int vblk_post(struct vblk *b, u16 queue, struct vblk_req *r)
 	return ret;
 }
 
+/* Several threads may use a queue; what they lose of these counters to each other does not matter. */
+static unsigned get(_Atomic unsigned *p)
+{
+	return atomic_load_explicit(p, memory_order_relaxed);
+}
+
+static void set(_Atomic unsigned *p, unsigned n)
+{
+	atomic_store_explicit(p, n, memory_order_relaxed);
+}
+
+/* Count down a number of times that something that was in vain is left out. True: try again. */
+static bool again(_Atomic unsigned *skip)
+{
+	unsigned n = get(skip);
+
+	if (n)
+		set(skip, n - 1);
+	return !n;
+}
+
+/* In vain again: leave it out about twice as often. */
+static void leave_out(_Atomic unsigned *skip, _Atomic unsigned *backoff)
+{
+	unsigned n = min(get(backoff) * 2 + 1, MAX_BACKOFF);
+
+	set(backoff, n);
+	set(skip, n);
+}
+
+/*
+ * A daemon that finishes a request while it still looks at the ring, waiting for the next one in the place of the
+ * interrupt (client/vduse_spin.c), needs no kick, which is a system call. So before the kick of a request that is
+ * alone look for its end. @mine is how far the ring was shown with it: whoever showed more has left the kick to us.
+ */
+static bool done_unkicked(struct queue *q, u16 mine)
+{
+	for (unsigned i = 0; i < UNKICKED_LOOKS; i++) {
+		if (vdring_pending(q->vq->ring)) {
+			atomic_thread_fence(memory_order_acquire);
+			set(&q->kick_misses, 0);
+			set(&q->kick_backoff, 0);
+			return vdring_published(q->vq->ring) == mine;
+		}
+		__builtin_ia32_pause();
+	}
+	/* The daemon begins to look when the first request is done. */
+	if (get(&q->kick_misses) + 1 < KICK_MISSES) {
+		set(&q->kick_misses, get(&q->kick_misses) + 1);
+	} else {
+		set(&q->kick_misses, 0);
+		leave_out(&q->kick_skip, &q->kick_backoff);
+	}
+	return false;
+}
+
 void vblk_kick(struct vblk *b, u16 queue)
 {
 	struct queue *q = &b->qs[queue];
-	bool kick;
+	bool kick, alone;
+	u16 mine;
 
 	pthread_mutex_lock(&q->vq->lock);
+	/* Only what has the hub's page has a daemon that may wait for us. */
+	alone = b->v->page && !b->cfg.no_spin && vdring_in_flight(q->vq->ring) == 1 && again(&q->kick_skip);
+	if (alone)
+		vdring_irq_wish(q->vq->ring);
 	kick = vdring_publish(q->vq->ring);
+	mine = vdring_published(q->vq->ring);
 	pthread_mutex_unlock(&q->vq->lock);
-	if (kick)
+	if (kick && !(alone && done_unkicked(q, mine)))
 		vdev_kick(b->v, q->vq);
 }
 
@@ -462,17 +527,6 @@ static bool look(struct queue *q, u32 us)
 	return false;
 }
 
-/* Several threads may reap a queue; what they lose to each other here does not matter. */
-static unsigned get(_Atomic unsigned *p)
-{
-	return atomic_load_explicit(p, memory_order_relaxed);
-}
-
-static void set(_Atomic unsigned *p, unsigned n)
-{
-	atomic_store_explicit(p, n, memory_order_relaxed);
-}
-
 /*
  * Look at the ring before sleeping: a wake-up from another processor takes longer than a quick device. That is
  * of no use with a slow device, and harm where the daemon needs this very processor, so each time that it was in
@@ -486,11 +540,8 @@ static bool spin(struct vblk *b, struct queue *q)
 		return false;
 	if (b->cfg.spin_us)
 		return look(q, b->cfg.spin_us);
-	n = get(&q->skip);
-	if (n) {
-		set(&q->skip, n - 1);
+	if (!again(&q->skip))
 		return false;
-	}
 	if (look(q, VBLK_SPIN_US)) {
 		set(&q->credit, min(get(&q->credit) + 1, MAX_CREDIT));
 		set(&q->backoff, 0);
@@ -501,9 +552,7 @@ static bool spin(struct vblk *b, struct queue *q)
 		set(&q->credit, n - MISS);
 		return false;
 	}
-	n = min(get(&q->backoff) * 2 + 1, MAX_BACKOFF);
-	set(&q->backoff, n);
-	set(&q->skip, n);
+	leave_out(&q->skip, &q->backoff);
 	return false;
 }
 

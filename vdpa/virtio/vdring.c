@@ -202,12 +202,17 @@ bool vdring_publish(struct vdring *r)
 	if (old == now)
 		return false;
 	atomic_store_explicit(&r->avail[1], now, memory_order_release);
-	r->published = now;
+	__atomic_store_n(&r->published, now, __ATOMIC_RELAXED);
 	/* The index must be out before the device's wish is read, or both sides wait. */
 	atomic_thread_fence(memory_order_seq_cst);
 	if (r->cfg.event_idx)
 		return vring_need_event(atomic_load_explicit(r->avail_event, memory_order_relaxed), now, old);
 	return !(atomic_load_explicit(&r->used_hdr[0], memory_order_relaxed) & VRING_USED_F_NO_NOTIFY);
+}
+
+u16 vdring_published(const struct vdring *r)
+{
+	return __atomic_load_n(&r->published, __ATOMIC_RELAXED);
 }
 
 /* Give a head's descriptors back and return its token. */
@@ -258,6 +263,12 @@ bool vdring_pending(const struct vdring *r)
 {
 	return atomic_load_explicit(&r->used_hdr[1], memory_order_relaxed) !=
 	       __atomic_load_n(&r->last_used, __ATOMIC_RELAXED);
+}
+
+void vdring_irq_wish(struct vdring *r)
+{
+	if (r->cfg.event_idx)
+		atomic_store_explicit(&r->avail[2 + r->cfg.num], r->last_used, memory_order_relaxed);
 }
 
 bool vdring_irq_on(struct vdring *r)

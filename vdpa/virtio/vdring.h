@@ -40,10 +40,17 @@ void vdring_addr(const struct vdring *r, u64 *desc, u64 *avail, u64 *used);
 int vdring_add(struct vdring *r, const struct vdring_sg *sg, unsigned out, unsigned in, void *token);
 /* Show what was posted to the device. True if it wants to be kicked. */
 bool vdring_publish(struct vdring *r);
+/* How far it was shown; wraps. Without the queue's lock. */
+u16 vdring_published(const struct vdring *r);
 /* 1 with a finished request and the bytes that the device says it wrote; 0: none; -EIO: broken. */
 int vdring_get(struct vdring *r, void **token, u32 *len);
 /* There seems to be a finished request, or the ring is broken. Without the queue's lock. */
 bool vdring_pending(const struct vdring *r);
+/*
+ * The same without looking whether there is one finished: the device is asked, but who sleeps looks by
+ * vdring_irq_on() first.
+ */
+void vdring_irq_wish(struct vdring *r);
 /* Ask for an interrupt at the next finished request. False if one is finished already. */
 bool vdring_irq_on(struct vdring *r);
 /* Take back what the device will not answer any more: the token of one request, NULL when there is none. */
