@@ -9,11 +9,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/elf_check.h"
 #include "base/trace.h"
 #include "base/types.h"
 #include "silicon/x86.h"
 #include "tools/cmd.h"
-#include "tools/elf_check.h"
 #include "tools/installed.h"
 #include "tools/kvm_node.h"
 

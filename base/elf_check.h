@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Will a program load the preload object? */
-#ifndef TOOLS_ELF_CHECK_H
-#define TOOLS_ELF_CHECK_H
+/* Will a program load the preload object? Async-signal-safe, as all that may be asked between fork and exec. */
+#ifndef BASE_ELF_CHECK_H
+#define BASE_ELF_CHECK_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -18,5 +18,8 @@ int elf_check_preload(const char *path, char *why, size_t size);
  * its own, as runtimes without libc do: nobody sees calls made that way.
  */
 bool elf_has_syscalls(const char *path);
+
+/* True if @path is an ELF file that has the bytes of @text. */
+bool elf_names(const char *path, const char *text);
 
 #endif

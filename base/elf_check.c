@@ -3,7 +3,7 @@
  * Programs into which nothing can be preloaded, by what their files say. Every
  * byte is untrusted: a file is read in pieces with pread(), none of it mapped.
  */
-#include "tools/elf_check.h"
+#include "base/elf_check.h"
 
 #include <elf.h>
 #include <errno.h>
@@ -169,7 +169,7 @@ static bool has_syscall(const u8 *p, size_t len)
 bool elf_has_syscalls(const char *path)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	static u8 piece[65536];
+	u8 piece[16384];
 	bool found = false;
 	Elf64_Ehdr e;
 	Elf64_Phdr p;
@@ -191,6 +191,28 @@ bool elf_has_syscalls(const char *path)
 			if (n <= 0)
 				break;
 			found = has_syscall(piece, (size_t)n);
+		}
+	}
+	close(fd);
+	return found;
+}
+
+bool elf_names(const char *path, const char *text)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	size_t len = strlen(text);
+	char piece[16384];
+	bool found = false;
+	off_t off = 0;
+	ssize_t n;
+
+	if (fd < 0)
+		return false;
+	if (pread(fd, piece, SELFMAG, 0) == SELFMAG && !memcmp(piece, ELFMAG, SELFMAG)) {
+		/* Pieces overlap here too. */
+		while (!found && (n = pread(fd, piece, sizeof(piece), off)) >= (ssize_t)len) {
+			found = memmem(piece, (size_t)n, text, len);
+			off += n - (ssize_t)len + 1;
 		}
 	}
 	close(fd);
