@@ -21,6 +21,14 @@ static struct vduse_dev *of(struct vdpa_device *v)
 	return container_of(v, struct vduse_vdpa, vdev)->d;
 }
 
+static struct vduse_dev *lock_of(struct vdpa_device *v)
+{
+	struct vduse_dev *d = of(v);
+
+	pthread_mutex_lock(&d->lock);
+	return d;
+}
+
 void vduse_signal(int eventfd)
 {
 	struct pollfd p = {.fd = eventfd, .events = POLLOUT};
@@ -100,10 +108,9 @@ static int op_reset(struct vdpa_device *v)
 
 static u8 op_get_status(struct vdpa_device *v)
 {
-	struct vduse_dev *d = of(v);
+	struct vduse_dev *d = lock_of(v);
 	u8 status;
 
-	pthread_mutex_lock(&d->lock);
 	status = d->status;
 	pthread_mutex_unlock(&d->lock);
 	return status;
@@ -125,9 +132,8 @@ static void op_set_status(struct vdpa_device *v, u8 status)
 
 static int op_set_vq_address(struct vdpa_device *v, u16 vq, const struct vdpa_vq_addr *a)
 {
-	struct vduse_dev *d = of(v);
+	struct vduse_dev *d = lock_of(v);
 
-	pthread_mutex_lock(&d->lock);
 	d->vqs[vq].addr = *a;
 	pthread_mutex_unlock(&d->lock);
 	return 0;
@@ -135,19 +141,17 @@ static int op_set_vq_address(struct vdpa_device *v, u16 vq, const struct vdpa_vq
 
 static void op_set_vq_num(struct vdpa_device *v, u16 vq, u32 num)
 {
-	struct vduse_dev *d = of(v);
+	struct vduse_dev *d = lock_of(v);
 
-	pthread_mutex_lock(&d->lock);
 	d->vqs[vq].num = num;
 	pthread_mutex_unlock(&d->lock);
 }
 
 static void op_kick_vq(struct vdpa_device *v, u16 vq)
 {
-	struct vduse_dev *d = of(v);
+	struct vduse_dev *d = lock_of(v);
 	struct vduse_vq *q = &d->vqs[vq];
 
-	pthread_mutex_lock(&d->lock);
 	if (q->ready) {
 		if (q->kickfd >= 0)
 			vduse_signal(q->kickfd);
@@ -159,10 +163,9 @@ static void op_kick_vq(struct vdpa_device *v, u16 vq)
 
 static void op_set_vq_cb(struct vdpa_device *v, u16 vq, const struct vdpa_callback *cb)
 {
-	struct vduse_dev *d = of(v);
+	struct vduse_dev *d = lock_of(v);
 	struct vduse_vq *q = &d->vqs[vq];
 
-	pthread_mutex_lock(&d->lock);
 	q->cb = cb ? *cb : no_cb;
 	vduse_page_changed(&d->page[vq].irq);
 	while (q->calls)
@@ -172,9 +175,8 @@ static void op_set_vq_cb(struct vdpa_device *v, u16 vq, const struct vdpa_callba
 
 static void op_set_vq_ready(struct vdpa_device *v, u16 vq, bool ready)
 {
-	struct vduse_dev *d = of(v);
+	struct vduse_dev *d = lock_of(v);
 
-	pthread_mutex_lock(&d->lock);
 	d->vqs[vq].ready = ready;
 	vduse_page_changed(&d->page[vq].kick);
 	vduse_page_changed(&d->page[vq].irq);
@@ -183,10 +185,9 @@ static void op_set_vq_ready(struct vdpa_device *v, u16 vq, bool ready)
 
 static bool op_get_vq_ready(struct vdpa_device *v, u16 vq)
 {
-	struct vduse_dev *d = of(v);
+	struct vduse_dev *d = lock_of(v);
 	bool ready;
 
-	pthread_mutex_lock(&d->lock);
 	ready = d->vqs[vq].ready;
 	pthread_mutex_unlock(&d->lock);
 	return ready;
@@ -194,9 +195,8 @@ static bool op_get_vq_ready(struct vdpa_device *v, u16 vq)
 
 static int op_set_vq_state(struct vdpa_device *v, u16 vq, const struct vdpa_vq_state *s)
 {
-	struct vduse_dev *d = of(v);
+	struct vduse_dev *d = lock_of(v);
 
-	pthread_mutex_lock(&d->lock);
 	d->vqs[vq].state = *s;
 	pthread_mutex_unlock(&d->lock);
 	return 0;
@@ -234,10 +234,9 @@ static u32 op_get_vq_align(struct vdpa_device *v)
 
 static u16 op_get_vq_num_max(struct vdpa_device *v)
 {
-	struct vduse_dev *d = of(v);
+	struct vduse_dev *d = lock_of(v);
 	u16 n = 0;
 
-	pthread_mutex_lock(&d->lock);
 	for (u32 i = 0; i < d->nvqs; i++)
 		n = max(n, d->vqs[i].num_max);
 	pthread_mutex_unlock(&d->lock);
@@ -251,9 +250,8 @@ static u64 op_get_device_features(struct vdpa_device *v)
 
 static int op_set_driver_features(struct vdpa_device *v, u64 features)
 {
-	struct vduse_dev *d = of(v);
+	struct vduse_dev *d = lock_of(v);
 
-	pthread_mutex_lock(&d->lock);
 	d->driver_features = features;
 	pthread_mutex_unlock(&d->lock);
 	return 0;
@@ -261,10 +259,9 @@ static int op_set_driver_features(struct vdpa_device *v, u64 features)
 
 static u64 op_get_driver_features(struct vdpa_device *v)
 {
-	struct vduse_dev *d = of(v);
+	struct vduse_dev *d = lock_of(v);
 	u64 f;
 
-	pthread_mutex_lock(&d->lock);
 	f = d->driver_features;
 	pthread_mutex_unlock(&d->lock);
 	return f;
@@ -272,9 +269,8 @@ static u64 op_get_driver_features(struct vdpa_device *v)
 
 static void op_set_config_cb(struct vdpa_device *v, const struct vdpa_callback *cb)
 {
-	struct vduse_dev *d = of(v);
+	struct vduse_dev *d = lock_of(v);
 
-	pthread_mutex_lock(&d->lock);
 	d->config_cb = cb ? *cb : no_cb;
 	while (d->config_calls)
 		pthread_cond_wait(&d->quiet, &d->lock);
@@ -321,10 +317,9 @@ static void op_set_config(struct vdpa_device *v, u32 off, const void *buf, u32 l
 
 static u32 op_get_generation(struct vdpa_device *v)
 {
-	struct vduse_dev *d = of(v);
+	struct vduse_dev *d = lock_of(v);
 	u32 g;
 
-	pthread_mutex_lock(&d->lock);
 	g = d->generation;
 	pthread_mutex_unlock(&d->lock);
 	return g;
@@ -391,10 +386,9 @@ static int op_set_map(struct vdpa_device *v, u32 asid, const struct vdpa_iotlb *
 
 static u32 op_get_vq_group(struct vdpa_device *v, u16 vq)
 {
-	struct vduse_dev *d = of(v);
+	struct vduse_dev *d = lock_of(v);
 	u32 group;
 
-	pthread_mutex_lock(&d->lock);
 	group = d->vqs[vq].group;
 	pthread_mutex_unlock(&d->lock);
 	return group;
@@ -435,10 +429,9 @@ static int op_get_page(struct vdpa_device *v)
 
 static int op_get_kickfd(struct vdpa_device *v, u16 vq, u32 *seq)
 {
-	struct vduse_dev *d = of(v);
+	struct vduse_dev *d = lock_of(v);
 	int fd;
 
-	pthread_mutex_lock(&d->lock);
 	*seq = atomic_load(&d->page[vq].kick);
 	fd = d->vqs[vq].ready && d->vqs[vq].kickfd >= 0 ? d->vqs[vq].kickfd : -ENOENT;
 	pthread_mutex_unlock(&d->lock);
@@ -463,10 +456,9 @@ static int dma_info(struct vdpa_device *v, struct vdpa_dma_info *i)
 
 static int dma_bounce(struct vdpa_device *v)
 {
-	struct vduse_dev *d = of(v);
+	struct vduse_dev *d = lock_of(v);
 	int ret;
 
-	pthread_mutex_lock(&d->lock);
 	ret = vdpa_domain_bounce(&d->domain, d->as[0]);
 	pthread_mutex_unlock(&d->lock);
 	return ret;
@@ -474,10 +466,9 @@ static int dma_bounce(struct vdpa_device *v)
 
 static int dma_alloc(struct vdpa_device *v, u64 size, u64 *iova)
 {
-	struct vduse_dev *d = of(v);
+	struct vduse_dev *d = lock_of(v);
 	int ret;
 
-	pthread_mutex_lock(&d->lock);
 	ret = vdpa_domain_alloc(&d->domain, d->as[0], size, iova);
 	pthread_mutex_unlock(&d->lock);
 	return ret;
@@ -485,10 +476,9 @@ static int dma_alloc(struct vdpa_device *v, u64 size, u64 *iova)
 
 static int dma_free(struct vdpa_device *v, u64 iova, u64 size)
 {
-	struct vduse_dev *d = of(v);
+	struct vduse_dev *d = lock_of(v);
 	int ret;
 
-	pthread_mutex_lock(&d->lock);
 	ret = vdpa_domain_free(&d->domain, d->as[0], iova, size);
 	pthread_mutex_unlock(&d->lock);
 	return ret;
