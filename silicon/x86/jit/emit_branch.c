@@ -123,8 +123,9 @@ static bool call(struct x86_jit_tr *t)
 
 	if (!relative(t, &target))
 		return false;
-	jit_mem_stack(t, -(s32)t->word, true);
+	/* While they are still there. */
 	jit_flags_save(t);
+	jit_mem_stack(t, -(s32)t->word, true);
 	push_next_rip(t);
 	host_call(t, target);
 	return true;
@@ -157,13 +158,12 @@ static void jump_table(struct x86_jit_tr *t)
 /* RAX := operand of an indirect branch. */
 static void load_target(struct x86_jit_tr *t)
 {
+	jit_flags_save(t);
 	if (t->op->flags & X86_OP_MEM) {
-		jit_mem(t, t->word, false);
-		jit_flags_save(t);
-		jit_load(&t->a, JIT_RAX, jit_at(JIT_RCX, 0), t->word);
+		jit_operand_in_place(t, false);
+		jit_load(&t->a, JIT_RAX, t->at, t->word);
 		return;
 	}
-	jit_flags_save(t);
 	if (jit_use(t, t->op->rm, JIT_RAX) != JIT_RAX)
 		jit_op_rr(&t->a, 0x89, jit_use(t, t->op->rm, JIT_RAX), JIT_RAX, t->word);
 }
@@ -196,8 +196,8 @@ static bool ret(struct x86_jit_tr *t)
 	s32 by = t->word + (u16)t->op->imm;
 	u8 *other;
 
-	jit_mem_stack(t, 0, false);
 	jit_flags_save(t);
+	jit_mem_stack(t, 0, false);
 	jit_load(&t->a, JIT_RAX, t->at, t->word);
 	/* Events are not looked for where the ring leads, but behind STI they must be. */
 	if (!t->sti || t->nr != t->sti) {

@@ -229,6 +229,8 @@ void jit_flags_dead(struct x86_jit_tr *t);
  * guest's address may change before the access.
  */
 void jit_operand(struct x86_jit_tr *t, struct jit_insn *in, bool aligned);
+/* t->at alone. */
+void jit_operand_in_place(struct x86_jit_tr *t, bool aligned);
 /* Put t->at into another encoding. */
 void jit_put_operand(const struct x86_jit_tr *t, struct jit_insn *in);
 /* t->at := linear address [guest register @r + @disp] with segment rules of @seg, for reading or (also) writing. */

@@ -350,7 +350,7 @@ static void in_rcx(struct x86_jit_tr *t)
 	t->at = jit_at(JIT_RCX, 0);
 }
 
-void jit_operand(struct x86_jit_tr *t, struct jit_insn *in, bool aligned)
+void jit_operand_in_place(struct x86_jit_tr *t, bool aligned)
 {
 	const struct x86_op *op = t->op;
 	struct address m = address_of(op);
@@ -359,6 +359,11 @@ void jit_operand(struct x86_jit_tr *t, struct jit_insn *in, bool aligned)
 		jit_legacy_operand(t, aligned);
 	else if (!span_operand(t, &m, aligned))
 		operand(t, op->msize, op->opnd & X86_OPND_WRITE, aligned);
+}
+
+void jit_operand(struct x86_jit_tr *t, struct jit_insn *in, bool aligned)
+{
+	jit_operand_in_place(t, aligned);
 	jit_put_operand(t, in);
 }
 
