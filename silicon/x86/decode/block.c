@@ -442,6 +442,76 @@ static bool revise(struct x86_cpu *cpu, struct x86_block *b, const struct x86_fe
 	return true;
 }
 
+/* ---- Longer blocks ---- */
+
+#define LONGER 8u		/* in the key, beside the mode */
+
+x86_select_fn x86_sel_jcc;
+
+static struct x86_block *in_hash(struct x86_decode *d, u64 spa, u8 key)
+{
+	struct x86_block *b = *bucket(d, spa, key);
+
+	while (b && (b->spa != spa || b->key != key))
+		b = b->next;
+	return b;
+}
+
+static void out_of_hash(struct x86_decode *d, struct x86_block *b)
+{
+	struct x86_block **link = bucket(d, b->spa, b->key);
+
+	while (*link != b)
+		link = &(*link)->next;
+	*link = b->next;
+	b->seen = DEAD;
+}
+
+/* What was executed behind the conditional branch at the end of @b, which is at @lin; or NULL. */
+static struct x86_block *behind(struct x86_cpu *cpu, const struct x86_block *b, u64 lin)
+{
+	const struct x86_op *op = &b->op[b->nr_ops - 1];
+	struct x86_block *next;
+
+	if (x86_insn_row(op->row)->select != x86_sel_jcc || (b->link[0].rip != lin + b->len && b->link[1].rip != lin + b->len))
+		return NULL;
+	next = in_hash(cpu->decode, b->spa + b->len, b->key);
+	if (!next || next->spa2 != NO_PAGE || !((lin + b->len) & ~PAGE_MASK) || !x86_block_fresh(cpu, next))
+		return NULL;
+	return next;
+}
+
+struct x86_block *x86_block_longer(struct x86_cpu *cpu, struct x86_block *b, u64 lin, bool make)
+{
+	struct x86_decode *d = cpu->decode;
+	struct x86_block head = { .spa = b->spa, .spa2 = NO_PAGE, .key = b->key | LONGER, .checked = d->stamp };
+	struct x86_block *found = in_hash(d, b->spa, head.key);
+	const struct x86_fetch *e;
+
+	if (found) {
+		if (block_valid(cpu, found, fetch(cpu, lin), lin))
+			return found;
+		x86_jit_drop_block(cpu, found);
+		out_of_hash(d, found);
+	}
+	if (!make || !behind(cpu, b, lin))
+		return NULL;
+	observe(cpu, &head, b->spa);
+	for (struct x86_block *next = b; next; next = behind(cpu, next, lin + head.len - next->len)) {
+		if (head.nr_ops + next->nr_ops > X86_BLOCK_MAX_OPS || head.len + next->len > X86_BLOCK_MAX_BYTES)
+			break;
+		memcpy(d->scratch + head.nr_ops, next->op, next->nr_ops * sizeof(struct x86_op));
+		memcpy(d->bytes + head.len, x86_block_bytes(next), next->len);
+		head.nr_ops += next->nr_ops;
+		head.len += next->len;
+	}
+	e = fetch(cpu, lin);
+	if (head.nr_ops == b->nr_ops || e->spa != (b->spa & PAGE_MASK) ||
+	    !same_code(d->bytes, e->host + (lin & ~PAGE_MASK), head.len))
+		return NULL;
+	return install(cpu, &head);
+}
+
 const struct x86_fetch *x86_block_fetch(struct x86_cpu *cpu, u64 lin)
 {
 	return fetch(cpu, lin);

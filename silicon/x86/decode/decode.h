@@ -93,6 +93,12 @@ u64 x86_fetch_spa(const struct x86_fetch *f);
 const u8 *x86_fetch_host(const struct x86_fetch *f);
 /* Does memory at @lin on the page of @f still hold one-page block @b? */
 bool x86_block_good(struct x86_cpu *cpu, struct x86_block *b, const struct x86_fetch *f, u64 lin);
+/*
+ * @b at @lin ends in a conditional branch that has been seen not to be taken: a block that goes
+ * on behind it, perhaps past several; or NULL. Only translations are made of such blocks. @b may
+ * have moved if they are a new one's. @make: else only one that is there.
+ */
+struct x86_block *x86_block_longer(struct x86_cpu *cpu, struct x86_block *b, u64 lin, bool make);
 /* The bytes it was decoded from, b->len. */
 const u8 *x86_block_bytes(const struct x86_block *b);
 /* @n bytes of code, which others may be writing meanwhile. */

@@ -365,22 +365,39 @@ void x86_jit_serve(struct x86_cpu *cpu)
 
 /* ---- Finding ---- */
 
-/* The translation of block @b at cpu->rip, an old one or a new one. */
-static struct x86_jit_trans *of_block(struct x86_cpu *cpu, struct x86_block *b)
+static struct x86_jit_trans *known(const struct x86_cpu *cpu, const struct x86_block *b)
 {
-	struct x86_jit *j = cpu->jit;
 	struct x86_jit_trans *t;
 
 	for (t = b->trans; t; t = t->in_block)
 		if (t->lin == cpu->rip && t->page->kind == jit_kind(cpu))
 			return t;
+	return NULL;
+}
+
+/* The translation of block @b at cpu->rip, or of a longer one: an old one or a new one. */
+static struct x86_jit_trans *of_block(struct x86_cpu *cpu, struct x86_block *b)
+{
+	struct x86_jit_trans *t = known(cpu, b);
+	struct x86_jit *j = cpu->jit;
+	struct x86_block *longer;
+	bool hot = b->runs >= j->hot;
+
+	if (t)
+		return t;
 	if (cpu->rip < j->lo || cpu->rip > j->hi)
 		return NULL;
-	if (b->runs < j->hot) {
+	longer = x86_block_longer(cpu, b, cpu->rip, hot);
+	if (longer) {
+		t = known(cpu, longer);
+		if (t)
+			return t;
+	}
+	if (!hot) {
 		b->runs++;
 		return NULL;
 	}
-	t = jit_translate(cpu, b, cpu->rip);
+	t = jit_translate(cpu, longer ? longer : b, cpu->rip);
 	j->nr_trans += t != NULL;
 	return t;
 }

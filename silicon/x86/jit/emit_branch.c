@@ -45,6 +45,12 @@ static bool jcc(struct x86_jit_tr *t)
 
 	if (!relative(t, &target))
 		return false;
+	/* In the middle of a block: it goes on. */
+	if (t->nr + 1 < t->block->nr_ops) {
+		jit_flags_read(t);
+		jit_exit(t, jit_jcc(&t->a, cc), target);
+		return true;
+	}
 	if (target == t->lin && jit_loop_fits(t)) {
 		jit_flags_test(t, cc);
 		jit_loop_back(t, jit_jcc(&t->a, cc));

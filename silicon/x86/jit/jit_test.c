@@ -16,6 +16,7 @@
 
 #include "silicon/x86/decode/dec.h"
 #include "silicon/x86/insn/fp_state.h"
+#include "silicon/x86/jit/cache.h"
 #include "silicon/x86/jit/rewrite.h"
 #include "silicon/x86/jit/test_gen.h"
 #include "silicon/x86/mmu/mem.h"
@@ -510,6 +511,64 @@ static void test_spans(void **state)
 	assert_true(halted > 400);
 }
 
+/* Instructions that a branch jumps over or not. */
+static void choose_skipped(void)
+{
+	unsigned at;
+
+	if (rnd(2)) {
+		/* test, cmp, add, sub of two registers, none of them a counter's or a base's */
+		static const u8 ops[] = { 0x85, 0x39, 0x01, 0x29 };
+		static const u8 regs[] = { X86_RAX, X86_RCX, X86_RDX, X86_RSI };
+
+		code[code_len++] = ops[rnd(ARRAY_SIZE(ops))];
+		code[code_len++] = (u8)(0xc0 | regs[rnd(ARRAY_SIZE(regs))] << 3 | regs[rnd(ARRAY_SIZE(regs))]);
+	}
+	code[code_len++] = (u8)(0x70 | rnd(16));
+	at = code_len++;
+	for (unsigned n = 1 + rnd(2); n; n--) {
+		if (rnd(8))
+			choose_access();
+		else
+			choose_insn(KIND_INT);
+	}
+	code[at] = (u8)(code_len - at - 1);
+}
+
+/*
+ * Branches that are taken in some rounds of a loop: translations go on behind them where the
+ * interpreter has seen that.
+ */
+static void test_longer(void **state)
+{
+	unsigned halted = 0;
+	u16 hot;
+
+	run(jit, &got[1]);
+	hot = jit->jit->hot;
+	jit->jit->hot = 3;
+	for (unsigned n = 0; n < 400; n++) {
+		code_len = 0;
+		in_loop = true;
+		for (unsigned k = 1 + rnd(3); k; k--) {
+			choose_access();
+			choose_skipped();
+		}
+		in_loop = false;
+		end_loop();
+		for (unsigned k = 0; k < 3; k++) {
+			choose_state();
+			for (unsigned i = 0; i < X86_NR_GPRS; i++)
+				start.s.gpr[i] = T_DATA + 256 + (rnd(3 * PAGE_SIZE - 512) & ~15u);
+			start.s.gpr[X86_RSP] = T_STACK - 512 - 8 * rnd(16);
+			start.s.gpr[X86_R9] = start.s.gpr[X86_R15] = 1 + rnd(40);
+			halted += run_both("longer", n) == X86_RUN_HALT;
+		}
+	}
+	jit->jit->hot = hot;
+	assert_true(halted > 400);
+}
+
 /* Something that a frame consists of. */
 static void choose_of_frame(void)
 {
@@ -794,6 +853,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_any),
 		cmocka_unit_test(test_loops),
 		cmocka_unit_test(test_spans),
+		cmocka_unit_test(test_longer),
 		cmocka_unit_test(test_frames),
 		cmocka_unit_test(test_smap),
 		cmocka_unit_test(test_last_address),

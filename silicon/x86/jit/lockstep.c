@@ -155,6 +155,9 @@ static void handlers(struct x86_cpu *cpu, const struct x86_jit_trans *t)
 		/* Something between instructions is to be done: a suspended REP, a trap. */
 		if (cpu->slow)
 			x86_dry_give_up(cpu);
+		/* A branch in the middle of the block, taken. */
+		if (cpu->gpr[X86_REG_NEXT_RIP] != cpu->rip + op->len)
+			break;
 	}
 	cpu->rip = cpu->gpr[X86_REG_NEXT_RIP];
 }
