@@ -119,6 +119,29 @@ static u32 reason_number(const char *name)
 	return ~0u;
 }
 
+/* Flags as the kernel has them, by the name of the mode. */
+static const struct { const char *name; u8 flags; } insn_modes[] = {
+	{ "(vm16)", 3 }, { "(prot16)", 1 }, { "(prot32)", 5 }, { "(prot64)", 9 },
+};
+
+/* "0:ffffffff81000000: 0f 01 d9 (prot64) failed" */
+static void fill_insn(const char *text, struct insn *in)
+{
+	unsigned long long rip = 0;
+	unsigned base = 0, byte;
+	int at = 0;
+
+	sscanf(text, "%x:%llx:%n", &base, &rip, &at);
+	in->csbase = base;
+	in->rip = rip;
+	for (text += at; in->len < sizeof(in->insn) && sscanf(text, " %2x", &byte) == 1; text += 3)
+		in->insn[in->len++] = (u8)byte;
+	for (unsigned i = 0; i < ARRAY_SIZE(insn_modes); i++)
+		if (strstr(text, insn_modes[i].name))
+			in->flags = insn_modes[i].flags;
+	in->failed = strstr(text, "failed") != NULL;
+}
+
 /* What a text does not say stays 0. */
 static void fill_fields(const struct trace_line *l, void *payload)
 {
@@ -126,7 +149,6 @@ static void fill_fields(const struct trace_line *l, void *payload)
 	struct exit *ex = payload;
 	struct insn *in = payload;
 	char name[32] = "";
-	unsigned b[4] = { 0 }, len = 0;
 	unsigned long long rip = 0, i1 = 0, i2 = 0;
 
 	if (l->point == TRACE_kvm_entry) {
@@ -141,12 +163,7 @@ static void fill_fields(const struct trace_line *l, void *payload)
 		ex->info1 = i1;
 		ex->info2 = i2;
 	} else if (l->point == TRACE_kvm_emulate_insn) {
-		sscanf(l->text, "0:%llx: %u bytes %x %x %x %x", &rip, &len, &b[0], &b[1], &b[2], &b[3]);
-		in->rip = rip;
-		in->len = (u8)min(len, 15u);
-		for (unsigned i = 0; i < ARRAY_SIZE(b); i++)
-			in->insn[i] = (u8)b[i];
-		in->failed = strstr(l->text, "failed") != NULL;
+		fill_insn(l->text, in);
 	}
 }
 

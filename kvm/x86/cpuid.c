@@ -297,26 +297,23 @@ static const struct kvm_cpuid_entry2 *out_of_range(struct hv_vcpu *v, u32 leaf, 
 
 void hv_cpuid(struct hv_vcpu *v, u32 leaf, u32 index, u32 out[4])
 {
-	const struct kvm_cpuid_entry2 *e = hv_cpuid_entry(v, leaf, index);
+	const struct kvm_cpuid_entry2 *exact = hv_cpuid_entry(v, leaf, index), *e = exact, *level;
 
 	if (!e)
 		e = out_of_range(v, leaf, index);
+	memset(out, 0, 4 * sizeof(*out));
 	if (e) {
 		out[0] = e->eax;
 		out[1] = e->ebx;
 		out[2] = e->ecx;
 		out[3] = e->edx;
-		return;
+	} else if ((leaf == 0xb || leaf == 0x1f) && (level = hv_cpuid_entry(v, leaf, 1))) {
+		/* Topology beyond the last level: the level asked for, and the x2APIC id. */
+		out[2] = index & 0xff;
+		out[3] = level->edx;
 	}
-	memset(out, 0, 4 * sizeof(*out));
-	/* Topology beyond the last level: the level asked for, and the x2APIC id. */
-	if (leaf == 0xb || leaf == 0x1f) {
-		e = hv_cpuid_entry(v, leaf, 1);
-		if (e) {
-			out[2] = index & 0xff;
-			out[3] = e->edx;
-		}
-	}
+	trace(kvm_cpuid, "func %x idx %x rax %x rbx %x rcx %x rdx %x, cpuid entry %s%s", leaf, index, out[0], out[1],
+	      out[2], out[3], exact ? "found" : "not found", e && !exact ? ", used max basic" : "");
 }
 
 int hv_exit_cpuid(struct hv_vcpu *v)
@@ -332,7 +329,5 @@ int hv_exit_cpuid(struct hv_vcpu *v)
 	gpr[X86_RBX] = d[1];
 	gpr[X86_RCX] = d[2];
 	gpr[X86_RDX] = d[3];
-	trace(kvm_cpuid, "func %x idx %x rax %x rbx %x rcx %x rdx %x", leaf, index, d[0], d[1], d[2],
-	      d[3]);
 	return hv_skip_insn(v);
 }

@@ -8,6 +8,7 @@
 #include "kvm/x86/emulate.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -210,6 +211,20 @@ void hv_emul_free(struct hv_vcpu *v)
 
 /* ---- One instruction ---- */
 
+/* The kernel's text of an instruction: segment base, RIP, bytes, mode. */
+static void trace_failed(struct hv_vcpu *v, const u8 *insn, unsigned len)
+{
+	bool vm86 = vmcs_get(v, VMCS_GUEST_RFLAGS) & RFLAGS_VM;
+	bool db = vmcs_get(v, VMCS_GUEST_CS_AR) & X86_AR_DB;
+	char hex[3 * 15 + 1] = "";
+
+	for (unsigned i = 0; i < min(len, 15u); i++)
+		snprintf(hex + 3 * i, 4, " %02x", insn[i]);
+	trace_emit(TRACE_kvm_emulate_insn, "%x:%llx:%s (%s) failed", (u32)vmcs_get(v, VMCS_GUEST_CS_BASE),
+		   (unsigned long long)vmcs_get(v, VMCS_GUEST_RIP), hex,
+		   !hv_is_prot(v) ? "real" : vm86 ? "vm16" : hv_is_64bit(v) ? "prot64" : db ? "prot32" : "prot16");
+}
+
 int hv_emulation_failure(struct hv_vcpu *v, const u8 *insn, unsigned len)
 {
 	struct kvm_run *run = v->run;
@@ -220,9 +235,8 @@ int hv_emulation_failure(struct hv_vcpu *v, const u8 *insn, unsigned len)
 		hv_queue_ud(v);
 		return 1;
 	}
-	trace(kvm_emulate_insn, "0:%llx: %u bytes %02x %02x %02x %02x failed",
-	      (unsigned long long)hv_linear_rip(v), len, len > 0 ? insn[0] : 0,
-	      len > 1 ? insn[1] : 0, len > 2 ? insn[2] : 0, len > 3 ? insn[3] : 0);
+	if (trace_on(TRACE_kvm_emulate_insn))
+		trace_failed(v, insn, len);
 	run->exit_reason = KVM_EXIT_INTERNAL_ERROR;
 	run->emulation_failure.suberror = KVM_INTERNAL_ERROR_EMULATION;
 	run->emulation_failure.ndata = 0;

@@ -349,6 +349,17 @@ static int halts(int seconds)
 	return seconds;
 }
 
+/* Fetches where no memory is: nobody can emulate that. */
+static int fails(void)
+{
+	static const unsigned char jump[] = { 0xea, 0x34, 0x12, 0x00, 0xf0 };
+	struct vm vm;
+
+	return vm_new(&vm, jump, sizeof(jump)) || ioctl(vm.vcpu, KVM_RUN, 0) ||
+	       vm.run->exit_reason != KVM_EXIT_INTERNAL_ERROR ||
+	       vm.run->internal.suberror != KVM_INTERNAL_ERROR_EMULATION;
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -367,6 +378,8 @@ int main(int argc, char **argv)
 
 	if (argc > 1 && !strcmp(argv[1], "--one-vm"))
 		return vm_new(&vm, code_out, sizeof(code_out)) || !runs_to_out(&vm);
+	if (argc > 1 && !strcmp(argv[1], "--fails"))
+		return fails();
 	if (argc > 2 && !strcmp(argv[1], "--halts"))
 		return halts(atoi(argv[2]));
 	return cmocka_run_group_tests_name("client", tests, NULL, NULL);

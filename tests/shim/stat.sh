@@ -24,7 +24,7 @@ ok() {
 
 nothing_left() { [ -z "$(ls "$tmp" | grep userkvm-stat)" ]; }
 
-echo 1..13
+echo 1..15
 "$userkvm" stat -- "$client" --halts 5 >"$tmp/out" 2>"$tmp/err"
 [ $? = 5 ] && grep -q '^ *HLT  *[0-9]' "$tmp/err" && grep -q '^Total Samples:' "$tmp/err" && nothing_left
 ok $? 'report of a command, and its exit status'
@@ -91,6 +91,24 @@ if command -v trace-cmd >/dev/null; then
 else
 	n=$((n + 1))
 	echo "ok $n - a trace that trace-cmd reads # SKIP no trace-cmd"
+fi
+
+"$userkvm" run --trace "$tmp/fail" --trace-points kvm_emulate_insn,kvm_userspace_exit -- "$client" --fails >"$tmp/err" 2>&1 &&
+	grep -q ': kvm_emulate_insn: *f0000:1234: (real) failed$' "$tmp/fail" &&
+	grep -q ': kvm_userspace_exit: *reason KVM_EXIT_INTERNAL_ERROR (17)$' "$tmp/fail"
+ok $? 'an instruction that cannot be emulated, in the kernel'"'"'s text'
+
+if command -v trace-cmd >/dev/null; then
+	printf 'cpus=1\n%s\n' '          client-77    [000]     1.000000: kvm_emulate_insn:     0:ffffffff81000000: 0f 01 d9 (prot64) failed' >"$tmp/fail"
+	"$userkvm" trace -o "$tmp/dat" "$tmp/fail" 2>"$tmp/err" &&
+		trace-cmd report -i "$tmp/dat" >"$tmp/report" 2>>"$tmp/err" &&
+		grep -q 'kvm_emulate_insn: *0:ffffffff81000000: *\(0f 01 d9\|clgi\).* FAIL' "$tmp/report"
+	err=$?
+	cat "$tmp/report" >>"$tmp/err"
+	ok $err 'its fields, as trace-cmd takes them apart'
+else
+	n=$((n + 1))
+	echo "ok $n - its fields # SKIP no trace-cmd"
 fi
 
 "$userkvm" trace "$client" 2>"$tmp/err"

@@ -239,7 +239,7 @@ static enum status signal_event(struct hv_vcpu *v, const struct hypercall *c)
 static int complete(struct hv_vcpu *v, u64 result)
 {
 	hv_stat_inc(v, HV_STAT_hypercalls);
-	trace(kvm_hypercall, "hyperv ret 0x%llx", (unsigned long long)result);
+	trace(kvm_hv_hypercall_done, "result 0x%llx", (unsigned long long)result);
 	if (hv_is_64bit(v)) {
 		hv_set_gpr(v, X86_RAX, result);
 	} else {
@@ -391,8 +391,9 @@ int hyperv_hypercall(struct hv_vcpu *v)
 	c.varhead = INPUT_VARHEAD(c.input);
 	c.reps = INPUT_REP_COUNT(c.input);
 	c.rep_start = INPUT_REP_START(c.input);
-	trace(kvm_hypercall, "hyperv code 0x%x %s reps %u in 0x%llx out 0x%llx", c.code,
-	      c.fast ? "fast" : "slow", c.reps, (unsigned long long)c.in, (unsigned long long)c.out);
+	trace(kvm_hv_hypercall, "code 0x%x %s var_cnt 0x%x rep_cnt 0x%x idx 0x%x in 0x%llx out 0x%llx", c.code,
+	      c.fast ? "fast" : "slow", (u32)c.varhead, (u32)c.reps, (u32)c.rep_start, (unsigned long long)c.in,
+	      (unsigned long long)c.out);
 	if (!allowed(v, c.code))
 		return complete(v, ACCESS_DENIED);
 	if (c.input & INPUT_RESERVED)

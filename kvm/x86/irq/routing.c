@@ -68,8 +68,9 @@ static int send_msi(struct hv_vm *vm, const struct kvm_irq_routing_msi *msi)
 	struct apic_msg m;
 	int err = msi_message(vm, msi, &m);
 
-	trace(kvm_msi_set_irq, "dst %llx vec %u (%s|%s|%s)", (unsigned long long)m.dest, m.vector,
-	      apic_delivery_name(m.mode), m.logical ? "logical" : "physical", m.level ? "level" : "edge");
+	trace(kvm_msi_set_irq, "dst %llx vec %u (%s|%s|%s%s)", (unsigned long long)m.dest, m.vector,
+	      apic_delivery_name(m.mode), m.logical ? "logical" : "physical", m.level ? "level" : "edge",
+	      m.msi_redir ? "|rh" : "");
 	return err ? err : apic_send(vm, &m, NULL, NULL);
 }
 
