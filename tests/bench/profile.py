@@ -73,7 +73,7 @@ def main():
         print(__doc__)
         return 2
     build, engine = sys.argv[1:3]
-    m = workloads.Machines(build)
+    m = workloads.Machines(build, "bench")
     if len(sys.argv) > 3:
         cmd = m.command(f"userkvm-{engine}", ["-r", "1", "-t", "2000", sys.argv[3]], 1)
     else:

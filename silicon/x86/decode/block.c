@@ -159,7 +159,7 @@ void x86_copy_code(u8 *to, const u8 *from, unsigned n)
 		to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
 }
 
-static bool same_code(const u8 *a, const u8 *mem, unsigned n)
+bool x86_same_code(const u8 *a, const u8 *mem, unsigned n)
 {
 	unsigned i = 0;
 
@@ -389,10 +389,10 @@ static bool crossing_valid(struct x86_cpu *cpu, struct x86_block *b, const struc
 	const u8 *bytes = block_bytes(b);
 	const struct x86_fetch *e2;
 
-	if (!same_code(bytes, e->host + (lin & ~PAGE_MASK), have))
+	if (!x86_same_code(bytes, e->host + (lin & ~PAGE_MASK), have))
 		return false;
 	e2 = fetch(cpu, (lin + have) & cpu->lin_mask);
-	return e2->spa == b->spa2 && same_code(bytes + have, e2->host, b->len - have);
+	return e2->spa == b->spa2 && x86_same_code(bytes + have, e2->host, b->len - have);
 }
 
 static bool block_valid(struct x86_cpu *cpu, struct x86_block *b, const struct x86_fetch *e, u64 lin)
@@ -405,14 +405,14 @@ static bool block_valid(struct x86_cpu *cpu, struct x86_block *b, const struct x
 		/* The page has been marked all the time: no store went unseen, but others may write too. */
 		if (b->checked >= max(e->stamp, cpu->decode->changed))
 			return true;
-		if (!same_code(block_bytes(b), e->host + (lin & ~PAGE_MASK), b->len))
+		if (!x86_same_code(block_bytes(b), e->host + (lin & ~PAGE_MASK), b->len))
 			return false;
 		b->checked = cpu->decode->stamp;
 		return true;
 	}
 	/* Compare the bytes, with fresh sequence numbers taken first. */
 	observe(cpu, &now, b->spa);
-	if (!same_code(block_bytes(b), e->host + (lin & ~PAGE_MASK), b->len))
+	if (!x86_same_code(block_bytes(b), e->host + (lin & ~PAGE_MASK), b->len))
 		return false;
 	b->seen = now.seen;
 	memcpy(b->granule, now.granule, sizeof(b->granule));
@@ -488,6 +488,8 @@ struct x86_block *x86_block_longer(struct x86_cpu *cpu, struct x86_block *b, u64
 	struct x86_block *found = in_hash(d, b->spa, head.key);
 	const struct x86_fetch *e;
 
+	if (b->spa2 != NO_PAGE)
+		return NULL;
 	if (found) {
 		if (block_valid(cpu, found, fetch(cpu, lin), lin))
 			return found;
@@ -507,7 +509,7 @@ struct x86_block *x86_block_longer(struct x86_cpu *cpu, struct x86_block *b, u64
 	}
 	e = fetch(cpu, lin);
 	if (head.nr_ops == b->nr_ops || e->spa != (b->spa & PAGE_MASK) ||
-	    !same_code(d->bytes, e->host + (lin & ~PAGE_MASK), head.len))
+	    !x86_same_code(d->bytes, e->host + (lin & ~PAGE_MASK), head.len))
 		return NULL;
 	return install(cpu, &head);
 }

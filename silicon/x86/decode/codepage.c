@@ -214,7 +214,8 @@ void x86_codepage_store(struct x86_cpu *cpu, u64 spa, unsigned len)
 		atomic_store(&p->stores, 0);
 		atomic_store(&p->mark, PLAIN);
 		atomic_fetch_add(&p->seq, 1ull << 32);
-		if (page) {
+		/* In this order: who translates says so, then looks whether the page is marked. */
+		if (atomic_load(&p->translated)) {
 			atomic_store(&p->translated, false);
 			x86_jit_stored(cpu, spa, len, true);
 			if (cpu && cpu->op)

@@ -101,8 +101,16 @@ bool x86_block_good(struct x86_cpu *cpu, struct x86_block *b, const struct x86_f
 struct x86_block *x86_block_longer(struct x86_cpu *cpu, struct x86_block *b, u64 lin, bool make);
 /* The bytes it was decoded from, b->len. */
 const u8 *x86_block_bytes(const struct x86_block *b);
-/* @n bytes of code, which others may be writing meanwhile. */
+/* How many of its bytes are on its first page. */
+static inline unsigned x86_block_head(const struct x86_block *b)
+{
+	unsigned room = (unsigned)(PAGE_SIZE - (b->spa & ~PAGE_MASK));
+
+	return min((unsigned)b->len, room);
+}
+/* @n bytes of code, which others may be writing meanwhile; compared with @a. */
 void x86_copy_code(u8 *to, const u8 *from, unsigned n);
+bool x86_same_code(const u8 *a, const u8 *mem, unsigned n);
 /* @b := what is at @mem now, if it is of the same shape; else false, and @b is not to be used.
  * revise.c */
 bool x86_block_revise(struct x86_cpu *cpu, struct x86_block *b, const u8 *mem);

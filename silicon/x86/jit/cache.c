@@ -214,6 +214,16 @@ static void unlink_block(struct x86_jit_trans *t)
 	BUG();
 }
 
+static void unlink_tail(struct x86_jit_trans *t)
+{
+	for (struct x86_jit_trans **p = &t->page2->tails; *p; p = &(*p)->in_tails)
+		if (*p == t) {
+			*p = t->in_tails;
+			return;
+		}
+	BUG();
+}
+
 static void unlink_page(struct x86_jit_trans *t)
 {
 	if (t->page->summed == t)
@@ -247,6 +257,8 @@ void jit_drop(struct x86_cpu *cpu, struct x86_jit_trans *t)
 
 	unlink_block(t);
 	unlink_page(t);
+	if (t->page2)
+		unlink_tail(t);
 	drop_hash(cpu, t);
 	for (struct x86_jit_link *l = t->incoming; l; l = l->next) {
 		jit_bind_to(l->at, l->out);
@@ -261,7 +273,7 @@ void jit_drop(struct x86_cpu *cpu, struct x86_jit_trans *t)
 	if (t->loop)
 		lead(t->code + t->loop, t->code + t->loop_out);
 	t->dead = true;
-	x86_codepage_dropped(t->block->spa, t->block->len);
+	jit_count_translation(t->block, false);
 	j->nr_drop++;
 }
 
@@ -287,7 +299,7 @@ void x86_jit_flush(struct x86_cpu *cpu)
 		for (struct jit_page *p = j->page[i]; p; p = p->next)
 			for (struct x86_jit_trans *t = p->trans; t; t = t->in_page) {
 				drop_hash(cpu, t);
-				x86_codepage_dropped(t->block->spa, t->block->len);
+				jit_count_translation(t->block, false);
 				t->block->trans = NULL;
 			}
 	jit_pages_flush(cpu);
@@ -315,6 +327,11 @@ static void drop_range(struct x86_cpu *cpu, u64 spa, unsigned len, bool all)
 
 			next = t->in_page;
 			if (all || (spa < b->spa + b->len && b->spa < spa + len))
+				jit_drop(cpu, t);
+		}
+		for (struct x86_jit_trans *t = p->tails; t; t = next) {
+			next = t->in_tails;
+			if (all || (spa & ~PAGE_MASK) < t->block->len - x86_block_head(t->block))
 				jit_drop(cpu, t);
 		}
 	}
@@ -402,35 +419,45 @@ static struct x86_jit_trans *of_block(struct x86_cpu *cpu, struct x86_block *b)
 	return t;
 }
 
+/* Do fetches lead to the pages of @t? Raises what the fetch of the instruction would. */
+static bool leads_to(struct x86_cpu *cpu, const struct x86_jit_trans *t)
+{
+	if (x86_fetch_spa(x86_block_fetch(cpu, t->page->lin)) != t->page->spa)
+		return false;
+	return !t->page2 || x86_fetch_spa(x86_block_fetch(cpu, t->page2->lin)) == t->page2->spa;
+}
+
+/* They do: may @t be entered? It is good no more if not. */
+static bool enter_pages(struct x86_cpu *cpu, struct x86_jit_trans *t)
+{
+	struct jit_page *page[2] = {t->page, t->page2};
+
+	for (unsigned i = 0; i < 2 && !t->dead; i++)
+		if (page[i] && !jit_page_is_ok(cpu->jit, page[i]))
+			jit_page_enter(cpu, page[i], x86_block_fetch(cpu, page[i]->lin));
+	return !t->dead;
+}
+
 static struct x86_jit_trans *find(struct x86_cpu *cpu)
 {
 	struct x86_jit *j = cpu->jit;
 	struct jit_tables *tb = jit_tables(cpu);
 	u64 rip = cpu->rip;
 	unsigned slot = rip % JIT_HASH_SIZE, kind = jit_kind(cpu);
-	struct x86_jit_trans *t;
-	const struct x86_fetch *f = NULL;
+	struct x86_jit_trans *t = NULL;
 
 	if (tb->rip[kind][slot] == rip) {
 		t = *(struct x86_jit_trans **)(tb->entry[kind][slot] - 8);
-		if (jit_page_is_ok(j, t->page))
+		if (jit_pages_are_ok(j, t))
 			return t;
-		f = x86_block_fetch(cpu, rip);
 	}
-	if (!f || x86_fetch_spa(f) != t->page->spa) {
-		struct x86_block *b = x86_block_lookup(cpu);
-
-		if (b->spa2 != ~0ull)
-			return NULL;
-		t = of_block(cpu, b);
+	if (!t || !leads_to(cpu, t)) {
+		t = of_block(cpu, x86_block_lookup(cpu));
 		if (!t)
 			return NULL;
 	}
-	if (!jit_page_is_ok(j, t->page)) {
-		jit_page_enter(cpu, t->page, x86_block_fetch(cpu, rip));
-		if (t->dead)
-			return NULL;
-	}
+	if (!enter_pages(cpu, t))
+		return NULL;
 	if (j->chain) {
 		tb->rip[kind][slot] = rip;
 		tb->entry[kind][slot] = (u64)t->code + (u64)j->delta;

@@ -47,6 +47,8 @@ struct jit_page {
 	u64 sum;
 	struct jit_page *next, *next_lin;	/* same hash bucket: by @spa, by @lin */
 	struct x86_jit_trans *trans;
+	struct x86_jit_trans
+		*tails; /* of instructions that begin on another page and end on this one */
 	struct x86_jit_trans *summed;	/* from this one on they are in @sum; those before are newer */
 };
 
@@ -68,7 +70,8 @@ enum jit_entry { JIT_CHECKED, JIT_MAIN, JIT_BODY, JIT_NR_ENTRIES };
 struct x86_jit_trans {
 	struct x86_block *block;
 	struct jit_page *page;
-	struct x86_jit_trans *in_block, *in_page;	/* lists */
+	struct jit_page *page2; /* where an instruction across a page end ends; or NULL */
+	struct x86_jit_trans *in_block, *in_page, *in_tails; /* lists */
 	struct x86_jit_link *incoming;
 	u64 lin;
 	u8 *code;		/* writable address of at[true][JIT_CHECKED] */
@@ -174,12 +177,19 @@ void jit_pages_set(struct x86_cpu *cpu);
 /* Let @p, to which fetches of its linear page are translated by @f, into the present context; drops what is not good any more. */
 void jit_page_enter(struct x86_cpu *cpu, struct jit_page *p, const struct x86_fetch *f);
 void jit_sum_key(struct x86_jit *j);
+/* Tell codepage.c that there is a translation of @b, or no more. pages.c */
+void jit_count_translation(const struct x86_block *b, bool there);
 /* All pages are forgotten. */
 void jit_pages_flush(struct x86_cpu *cpu);
 
 static inline bool jit_page_is_ok(const struct x86_jit *j, const struct jit_page *p)
 {
 	return j->now->ok[p->id];
+}
+
+static inline bool jit_pages_are_ok(const struct x86_jit *j, const struct x86_jit_trans *t)
+{
+	return jit_page_is_ok(j, t->page) && (!t->page2 || jit_page_is_ok(j, t->page2));
 }
 
 /* Checked entry, with the flags in cpu->jit_flags, for cpu->rip in the present mode, if the run loop need not look; else JIT_LEAVE. cache.c */

@@ -232,11 +232,38 @@ static u32 granules_of(const struct jit_page *p)
 
 	for (const struct x86_jit_trans *t = p->trans; t && t != p->summed; t = t->in_page) {
 		unsigned first = (t->lin & ~PAGE_MASK) / GRANULE;
-		unsigned last = ((t->lin & ~PAGE_MASK) + t->block->len - 1) / GRANULE;
+		unsigned last = ((t->lin & ~PAGE_MASK) + x86_block_head(t->block) - 1) / GRANULE;
 
 		all |= (2u << last) - (1u << first);
 	}
 	return all | (p->summed ? p->granules : 0);
+}
+
+/* Does memory of the page at @f still hold what @t has of it? */
+static bool is_good(struct x86_cpu *cpu, const struct x86_jit_trans *t, const struct x86_fetch *f)
+{
+	if (!t->page2)
+		return x86_block_good(cpu, t->block, f, t->lin);
+	return x86_same_code(x86_block_bytes(t->block), x86_fetch_host(f) + (t->lin & ~PAGE_MASK),
+			     x86_block_head(t->block));
+}
+
+static bool tail_is_good(const struct x86_jit_trans *t, const struct x86_fetch *f)
+{
+	unsigned head = x86_block_head(t->block);
+
+	return x86_same_code(x86_block_bytes(t->block) + head, x86_fetch_host(f),
+			     t->block->len - head);
+}
+
+void jit_count_translation(const struct x86_block *b, bool there)
+{
+	void (*tell)(u64 spa, unsigned len) =
+		there ? x86_codepage_translated : x86_codepage_dropped;
+
+	tell(b->spa, x86_block_head(b));
+	if (b->spa2 != ~0ull)
+		tell(b->spa2, b->len - x86_block_head(b));
 }
 
 void jit_page_enter(struct x86_cpu *cpu, struct jit_page *p, const struct x86_fetch *f)
@@ -261,12 +288,17 @@ void jit_page_enter(struct x86_cpu *cpu, struct jit_page *p, const struct x86_fe
 		sum = page_sum(j, host, granules);
 		for (struct x86_jit_trans *t = p->trans; t != until; t = next) {
 			next = t->in_page;
-			if (!x86_block_good(cpu, t->block, f, t->lin))
+			if (!is_good(cpu, t, f))
 				jit_drop(cpu, t);
 		}
 		p->granules = granules;
 		p->sum = sum;
 		p->summed = p->trans;
+	}
+	for (struct x86_jit_trans *t = p->tails; t; t = next) {
+		next = t->in_tails;
+		if (!tail_is_good(t, f))
+			jit_drop(cpu, t);
 	}
 	put_in(j->now, p->id, x86_fetch_is_global(cpu, p->lin) ? JIT_OK_GLOBAL : JIT_OK);
 }

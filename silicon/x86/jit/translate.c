@@ -297,7 +297,7 @@ static u8 *jump8(struct jit_asm *a)
 
 /* Where the entries with the flags in cpu->jit_flags lead: to the exit, to the instructions. */
 struct ways {
-	u8 *out[2];		/* rel32 */
+	u8 *out[3];		/* rel32 */
 	u8 *body[2];		/* rel8 */
 };
 
@@ -347,6 +347,16 @@ static void live_entries(struct x86_jit_tr *t, struct x86_jit_trans *tr, const s
 		mark(t, tr, true, JIT_BODY);
 }
 
+/* An instruction that ends on another page: that must be good too. The flags are in cpu->jit_flags.
+ */
+static void look_at_tail(struct x86_jit_tr *t, const struct x86_jit_trans *tr, struct ways *w)
+{
+	jit_load(&t->a, JIT_RCX, JIT_FIELD(jit_pages), 8);
+	jit_op_rm(&t->a, 0x80, 7, jit_at(JIT_RCX, tr->page2->id), 1); /* cmp byte [..], 0 */
+	jit_8(&t->a, 0);
+	w->out[2] = jit_jcc(&t->a, JIT_E);
+}
+
 static void self_exit(struct x86_jit_tr *t, struct x86_jit_trans *tr, const struct ways *w)
 {
 	tr->self[false] = (u32)(t->a.p - t->start);
@@ -355,6 +365,8 @@ static void self_exit(struct x86_jit_tr *t, struct x86_jit_trans *tr, const stru
 	tr->self[true] = (u32)(t->a.p - t->start);
 	jit_bind(&t->a, w->out[0]);
 	jit_bind(&t->a, w->out[1]);
+	if (tr->page2)
+		jit_bind(&t->a, w->out[2]);
 	leave_at(t, t->lin, 0, true);
 }
 
@@ -453,15 +465,26 @@ static void body(struct x86_jit_tr *t, struct x86_jit_trans *tr)
 	}
 }
 
+/* Where an instruction at @lin that crosses a page end goes on. */
+static u64 tail_lin(const struct x86_cpu *cpu, u64 lin)
+{
+	return ((lin & PAGE_MASK) + PAGE_SIZE) & cpu->lin_mask;
+}
+
 /* @entry: where the flags are at the start; ANY becomes SAVED if something wants them. */
 static struct x86_jit_trans *translate_from(struct x86_cpu *cpu, struct x86_block *b, u64 lin, enum jit_where entry)
 {
-	struct ways ways;
+	struct ways ways = {0};
 	struct x86_jit *j = cpu->jit;
 	struct x86_jit_tr *t = &j->tr;
 	struct x86_jit_trans *tr = jit_new(j, sizeof(*tr) + b->nr_ops);
-	struct jit_page *page = jit_page(cpu, lin, b->spa);
+	struct jit_page *page = jit_page(cpu, lin, b->spa), *page2 = NULL;
 
+	if (b->spa2 != ~0ull) {
+		page2 = jit_page(cpu, tail_lin(cpu, lin), b->spa2);
+		if (!page2)
+			return NULL;
+	}
 	if (!tr || !page || j->end - j->p < 4 * ROOM)
 		return NULL;
 	t->a = (struct jit_asm){ .p = j->p, .end = j->end - ROOM, .delta = j->delta };
@@ -484,6 +507,7 @@ static struct x86_jit_trans *translate_from(struct x86_cpu *cpu, struct x86_bloc
 	jit_64(&t->a, (u64)tr);
 	t->start = t->a.p;
 	tr->page = page;
+	tr->page2 = page2;
 	tr->block = b;
 	tr->lin = lin;
 	tr->code = t->start;
@@ -492,7 +516,9 @@ static struct x86_jit_trans *translate_from(struct x86_cpu *cpu, struct x86_bloc
 	t->spans = b->runs != JIT_RUNS_NO_SPANS;
 	t->next_span = 0;
 	jit_span_clear(t);
-	t->loop = (struct jit_loop){ .allowed = j->chain };
+	t->loop = (struct jit_loop){.allowed = j->chain && !page2};
+	if (page2)
+		look_at_tail(t, tr, &ways);
 	body(t, tr);
 	if (jit_loop_begin(t)) {
 		tr->loop = (u32)(t->loop.head - t->start);
@@ -513,9 +539,34 @@ static struct x86_jit_trans *translate_from(struct x86_cpu *cpu, struct x86_bloc
 	return tr;
 }
 
+/*
+ * Stores are told to us from here on; has there been none since @b was decoded or compared?
+ * @tail: memory of its second page, if it has one.
+ */
+static bool begin_watch(struct x86_cpu *cpu, struct x86_block *b, const u8 *tail)
+{
+	unsigned head = x86_block_head(b);
+
+	if (tail) {
+		x86_codepage_mark(cpu, b->spa2);
+		x86_codepage_decode_granule(cpu, b->spa2);
+	}
+	/* In this order: a store that comes after the mark is told to us, one before it has made
+	 * the block stale. */
+	jit_count_translation(b, true);
+	if (x86_block_fresh(cpu, b) &&
+	    (!tail || (x86_codepage_marked(b->spa2) &&
+		       x86_same_code(x86_block_bytes(b) + head, tail, b->len - head))))
+		return true;
+	jit_count_translation(b, false);
+	return false;
+}
+
 struct x86_jit_trans *jit_translate(struct x86_cpu *cpu, struct x86_block *b, u64 lin)
 {
-	enum jit_where entry = choose_entry(b);
+	const u8 *tail =
+		b->spa2 == ~0ull ? NULL : x86_fetch_host(x86_block_fetch(cpu, tail_lin(cpu, lin)));
+	enum jit_where entry = tail ? JIT_FL_SAVED : choose_entry(b);
 	struct x86_jit_trans *tr = translate_from(cpu, b, lin, entry);
 
 	if (!tr) {
@@ -527,15 +578,15 @@ struct x86_jit_trans *jit_translate(struct x86_cpu *cpu, struct x86_block *b, u6
 			return NULL;
 		}
 	}
-	/* In this order: a store that comes after the mark is told to us, one before it has made the block stale. */
-	x86_codepage_translated(b->spa, b->len);
-	if (!x86_block_fresh(cpu, b)) {
-		x86_codepage_dropped(b->spa, b->len);
+	if (!begin_watch(cpu, b, tail))
 		return NULL;
-	}
 	tr->in_block = b->trans;
 	b->trans = tr;
 	tr->in_page = tr->page->trans;
 	tr->page->trans = tr;
+	if (tail) {
+		tr->in_tails = tr->page2->tails;
+		tr->page2->tails = tr;
+	}
 	return tr;
 }
