@@ -496,7 +496,7 @@ struct x86_block *x86_block_longer(struct x86_cpu *cpu, struct x86_block *b, u64
 		x86_jit_drop_block(cpu, found);
 		out_of_hash(d, found);
 	}
-	if (!make || !behind(cpu, b, lin))
+	if (!make || b->spa2 != NO_PAGE || !behind(cpu, b, lin))
 		return NULL;
 	observe(cpu, &head, b->spa);
 	for (struct x86_block *next = b; next; next = behind(cpu, next, lin + head.len - next->len)) {

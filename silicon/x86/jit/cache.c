@@ -487,7 +487,7 @@ u64 jit_next(struct x86_cpu *cpu)
  * events either: every loop has a jump backward, a call, or a way to another page or by the
  * table. What is returned to was called. What STI lets in comes in right behind it.
  */
-static unsigned entry_for(const struct x86_jit_link *l, const struct x86_jit_trans *to)
+static int entry_for(const struct x86_jit_link *l, const struct x86_jit_trans *to)
 {
 	enum jit_entry e = JIT_MAIN;
 

@@ -75,7 +75,7 @@ struct x86_jit_trans {
 	struct x86_jit_link *incoming;
 	u64 lin;
 	u8 *code;		/* writable address of at[true][JIT_CHECKED] */
-	u16 at[2][JIT_NR_ENTRIES];	/* offsets of the entries; [true]: with the flags in cpu->jit_flags, */
+	s16 at[2][JIT_NR_ENTRIES];	/* offsets of the entries; [true]: with the flags in cpu->jit_flags, */
 	u32 self[2], size;	/* of the exits to its own address, of the end */
 	u32 loop, loop_out;	/* of the copy for the block's loop, 0 = none, and of the way out of there */
 	u16 nr_access;

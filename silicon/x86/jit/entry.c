@@ -59,7 +59,7 @@ void jit_enter(struct x86_cpu *cpu, struct x86_jit_trans *t)
 	cpu->jit_flags = to_jit_flags(cpu);
 	cpu->jit_left = t->block->nr_ops;
 	j->ring_stale = false;
-	enter(cpu, (u64)t->code + (u64)j->delta + t->at[true][JIT_MAIN]);
+	enter(cpu, (u64)t->code + (u64)j->delta + (u64)t->at[true][JIT_MAIN]);
 	from_jit_flags(cpu);
 	if (cpu->jit_link)
 		cpu->rip = cpu->jit_link->rip;

@@ -2,9 +2,10 @@
 /*
  * One block to host code:
  *
+ *	out:	jmp self, which JRCXZ reaches
  *	trans	.quad struct x86_jit_trans *
  *		entries with the flags in cpu->jit_flags:
- *	checked: mov rcx, [jit_pages]; cmp byte [rcx + id of its page], 0; je self2; jmp body
+ *	checked: mov rcx, [jit_pages]; cmp byte [rcx + id of its page], 0; je self2
  *	main:	cmp dword [calm], 0; je self2
  *	body:	flags to EFLAGS if the block wants them there; jmp 1f
  *		entries with the flags in EFLAGS, which they do not change:
@@ -16,7 +17,7 @@
  *	self2:	rip := this block; leave
  *	cold:	slow paths and exits
  *
- * with `out: jmp self` in front of the word, as JRCXZ does not reach far.
+ * or with the second entries in front of the word.
  *
  * What each instruction becomes is the emitters' affair; what they do not know is executed by
  * its handler.
@@ -282,91 +283,123 @@ static void back8(u8 *at, const u8 *to)
 	*at = (u8)(to - (at + 1));
 }
 
-static void mark(const struct x86_jit_tr *t, struct x86_jit_trans *tr, bool saved, enum jit_entry e)
-{
-	tr->at[saved][e] = (u16)(t->a.p - t->start);
-}
-
-static u8 *jump8(struct jit_asm *a)
-{
-	jit_room(a);
-	jit_8(a, 0xeb);
-	jit_8(a, 0);
-	return a->p - 1;
-}
-
-/* Where the entries with the flags in cpu->jit_flags lead: to the exit, to the instructions. */
-struct ways {
-	u8 *out[3];		/* rel32 */
-	u8 *body[2];		/* rel8 */
+/* The entries and where they lead. */
+struct doors {
+	u8 *at[2][JIT_NR_ENTRIES];
+	u8 *out[3];		/* rel32 of those with the flags in cpu->jit_flags, to the exit */
+	u8 *body[2];		/* rel8 of jumps to the instructions */
+	unsigned nr_body;
 };
 
-static void saved_entries(struct x86_jit_tr *t, struct x86_jit_trans *tr, struct ways *w)
+static void to_body(struct jit_asm *a, struct doors *d)
+{
+	jit_room(a);
+	jit_8(a, 0xeb);							/* jmp short */
+	jit_8(a, 0);
+	d->body[d->nr_body++] = a->p - 1;
+}
+
+/* @near: the instructions follow. The poll that CHECKED needs not is cheaper than a jump over it. */
+static void saved_entries(struct x86_jit_tr *t, const struct x86_jit_trans *tr, struct doors *d, bool near)
 {
 	struct jit_asm *a = &t->a;
 	bool load = t->entry == JIT_FL_LIVE;
 
-	mark(t, tr, true, JIT_CHECKED);
+	d->at[true][JIT_CHECKED] = a->p;
 	jit_load(a, JIT_RCX, JIT_FIELD(jit_pages), 8);
 	jit_op_rm(a, 0x80, 7, jit_at(JIT_RCX, tr->page->id), 1);	/* cmp byte [..], 0 */
 	jit_8(a, 0);
-	w->out[0] = jit_jcc(a, JIT_E);
-	w->body[0] = jump8(a);
-	mark(t, tr, true, JIT_MAIN);
+	d->out[0] = jit_jcc(a, JIT_E);
+	if (!near && !load)
+		to_body(a, d);
+	d->at[true][JIT_MAIN] = a->p;
 	jit_op_rm(a, 0x83, 7, JIT_FIELD(calm), 4);			/* cmp dword [..], 0 */
 	jit_8(a, 0);
-	w->out[1] = jit_jcc(a, JIT_E);
-	if (load) {
-		jit_bind8(a, w->body[0]);
-		mark(t, tr, true, JIT_BODY);
-		jit_asm_load_flags(a);
-	}
-	w->body[1] = jump8(a);
+	d->out[1] = jit_jcc(a, JIT_E);
+	d->at[true][JIT_BODY] = a->p;
 	if (load)
-		w->body[0] = w->body[1];
+		jit_asm_load_flags(a);
+	if (!near)
+		to_body(a, d);
 }
 
-static void live_entries(struct x86_jit_tr *t, struct x86_jit_trans *tr, const struct ways *w)
+static void live_entries(struct x86_jit_tr *t, const struct x86_jit_trans *tr, struct doors *d, bool near)
 {
 	struct jit_asm *a = &t->a;
 
-	/* The poll that CHECKED needs not is cheaper than a jump over it. */
-	mark(t, tr, false, JIT_CHECKED);
+	d->at[false][JIT_CHECKED] = a->p;
 	jit_load(a, JIT_RCX, JIT_FIELD(jit_pages), 8);
 	jit_op_rm(a, 0x0fb6, JIT_RCX, jit_at(JIT_RCX, tr->page->id), 4);	/* movzx ecx, m8 */
 	back8(jit_jrcxz(a), t->out);
-	mark(t, tr, false, JIT_MAIN);
+	d->at[false][JIT_MAIN] = a->p;
 	jit_load(a, JIT_RCX, JIT_FIELD(calm), 4);
 	back8(jit_jrcxz(a), t->out);
-	mark(t, tr, false, JIT_BODY);
+	d->at[false][JIT_BODY] = a->p;
 	if (t->entry == JIT_FL_SAVED)
 		jit_asm_save_flags(a);
-	jit_bind8(a, w->body[0]);
-	jit_bind8(a, w->body[1]);
+	if (!near)
+		to_body(a, d);
+}
+
+/* The word in front of the code, which begins here, aligned. */
+static void begin_code(struct x86_jit_tr *t, struct x86_jit_trans *tr)
+{
+	while (((u64)t->a.p + 8) & 15)
+		jit_8(&t->a, 0xcc);
+	jit_64(&t->a, (u64)tr);
+	tr->code = t->start = t->a.p;
+}
+
+/*
+ * Those entries are nearest to the instructions by which the block was just reached. The code
+ * begins with the entry that the table knows.
+ */
+static void entries(struct x86_jit_tr *t, struct x86_jit_trans *tr, struct doors *d)
+{
+	const struct x86_jit_link *l = t->cpu->jit_link;
+
+	*d = (struct doors){ .nr_body = 0 };
+	t->out = t->a.p;
+	jit_jmp(&t->a);
+	if (!l || l->saved) {
+		live_entries(t, tr, d, false);
+		begin_code(t, tr);
+		saved_entries(t, tr, d, true);
+	} else {
+		begin_code(t, tr);
+		saved_entries(t, tr, d, false);
+		live_entries(t, tr, d, true);
+	}
+	for (unsigned i = 0; i < d->nr_body; i++)
+		jit_bind8(&t->a, d->body[i]);
 	if (t->entry != JIT_FL_LIVE)
-		mark(t, tr, true, JIT_BODY);
+		d->at[true][JIT_BODY] = t->a.p;
+	for (unsigned i = 0; i < JIT_NR_ENTRIES; i++) {
+		tr->at[false][i] = (s16)(d->at[false][i] - t->start);
+		tr->at[true][i] = (s16)(d->at[true][i] - t->start);
+	}
 }
 
 /* An instruction that ends on another page: that must be good too. The flags are in cpu->jit_flags.
  */
-static void look_at_tail(struct x86_jit_tr *t, const struct x86_jit_trans *tr, struct ways *w)
+static void look_at_tail(struct x86_jit_tr *t, const struct x86_jit_trans *tr, struct doors *d)
 {
 	jit_load(&t->a, JIT_RCX, JIT_FIELD(jit_pages), 8);
 	jit_op_rm(&t->a, 0x80, 7, jit_at(JIT_RCX, tr->page2->id), 1); /* cmp byte [..], 0 */
 	jit_8(&t->a, 0);
-	w->out[2] = jit_jcc(&t->a, JIT_E);
+	d->out[2] = jit_jcc(&t->a, JIT_E);
 }
 
-static void self_exit(struct x86_jit_tr *t, struct x86_jit_trans *tr, const struct ways *w)
+static void self_exit(struct x86_jit_tr *t, struct x86_jit_trans *tr, const struct doors *d)
 {
 	tr->self[false] = (u32)(t->a.p - t->start);
 	jit_bind(&t->a, t->out + 1);
 	jit_asm_save_flags(&t->a);
 	tr->self[true] = (u32)(t->a.p - t->start);
-	jit_bind(&t->a, w->out[0]);
-	jit_bind(&t->a, w->out[1]);
+	jit_bind(&t->a, d->out[0]);
+	jit_bind(&t->a, d->out[1]);
 	if (tr->page2)
-		jit_bind(&t->a, w->out[2]);
+		jit_bind(&t->a, d->out[2]);
 	leave_at(t, t->lin, 0, true);
 }
 
@@ -474,7 +507,7 @@ static u64 tail_lin(const struct x86_cpu *cpu, u64 lin)
 /* @entry: where the flags are at the start; ANY becomes SAVED if something wants them. */
 static struct x86_jit_trans *translate_from(struct x86_cpu *cpu, struct x86_block *b, u64 lin, enum jit_where entry)
 {
-	struct ways ways = {0};
+	struct doors doors;
 	struct x86_jit *j = cpu->jit;
 	struct x86_jit_tr *t = &j->tr;
 	struct x86_jit_trans *tr = jit_new(j, sizeof(*tr) + b->nr_ops);
@@ -500,31 +533,23 @@ static struct x86_jit_trans *translate_from(struct x86_cpu *cpu, struct x86_bloc
 	t->wrong_entry = false;
 	t->flags = (struct jit_flags){ .where = entry };
 	t->vec = 0;
-	while (((u64)t->a.p + 5 + 8) & 15)
-		jit_8(&t->a, 0xcc);
-	t->out = t->a.p;
-	jit_jmp(&t->a);
-	jit_64(&t->a, (u64)tr);
-	t->start = t->a.p;
 	tr->page = page;
 	tr->page2 = page2;
 	tr->block = b;
 	tr->lin = lin;
-	tr->code = t->start;
-	saved_entries(t, tr, &ways);
-	live_entries(t, tr, &ways);
+	entries(t, tr, &doors);
 	t->spans = b->runs != JIT_RUNS_NO_SPANS;
 	t->next_span = 0;
 	jit_span_clear(t);
 	t->loop = (struct jit_loop){.allowed = j->chain && !page2};
 	if (page2)
-		look_at_tail(t, tr, &ways);
+		look_at_tail(t, tr, &doors);
 	body(t, tr);
 	if (jit_loop_begin(t)) {
 		tr->loop = (u32)(t->loop.head - t->start);
 		body(t, tr);
 	}
-	self_exit(t, tr, &ways);
+	self_exit(t, tr, &doors);
 	tr->loop_out = tr->self[false];
 	emit_cold(t, tr);
 	tr->access = jit_new(j, t->nr_access * sizeof(*tr->access));
