@@ -493,7 +493,7 @@ static int entry_for(const struct x86_jit_link *l, const struct x86_jit_trans *t
 
 	if (l->checked || l->from->page != to->page)
 		e = JIT_CHECKED;
-	else if (l->way == JIT_WAY_RETURN || (l->way == JIT_WAY_JUMP && to->lin > l->from->lin && !l->from->sti))
+	else if (l->way == JIT_WAY_RETURN || (l->way != JIT_WAY_CALL && to->lin > l->from->lin && !l->from->sti))
 		e = JIT_BODY;
 	return to->at[l->saved][e];
 }
@@ -507,6 +507,8 @@ static void link_to(struct x86_jit_link *l, struct x86_jit_trans *to)
 	l->to = to;
 	l->next = to->incoming;
 	to->incoming = l;
+	if (l->way == JIT_WAY_GUESS)
+		jit_guess_linked(l);
 }
 
 struct x86_jit_trans *jit_find(struct x86_cpu *cpu, bool chain)

@@ -161,6 +161,10 @@ void jit_grain_stubs(struct x86_jit *j, struct jit_asm *a);
 /* Make a translation of @b at @lin; NULL: not possible. translate.c */
 struct x86_jit_trans *jit_translate(struct x86_cpu *cpu, struct x86_block *b, u64 lin);
 
+/* Code behind the block for JIT_COLD_GUESS; @l, of a guess, has been linked. guess.c */
+void jit_cold_guess(struct x86_jit_tr *t, const struct jit_cold *c, struct x86_jit_trans *tr);
+void jit_guess_linked(struct x86_jit_link *l);
+
 /* Arena memory, 8-byte aligned, zeroed; NULL if there is none left. cache.c */
 void *jit_new(struct x86_jit *j, size_t size);
 /* Take @t out of everything that leads to it. cache.c */

@@ -177,7 +177,9 @@ static void load_target(struct x86_jit_tr *t)
 static bool jmp_indirect(struct x86_jit_tr *t)
 {
 	load_target(t);
+	jit_guess(t);
 	probe(t);
+	jit_guess_learn(t);
 	jump_table(t);
 	return true;
 }

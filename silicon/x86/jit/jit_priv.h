@@ -82,11 +82,12 @@ enum jit_way {
 	JIT_WAY_JUMP,
 	JIT_WAY_CALL,
 	JIT_WAY_RETURN,		/* to the call that led here: entry.c, the ring */
+	JIT_WAY_GUESS,		/* guess.c */
 };
 
 /* Code behind the block. */
 struct jit_cold {
-	enum jit_cold_kind { JIT_COLD_SLOW, JIT_COLD_EXIT, JIT_COLD_VEC, JIT_COLD_POLL } kind;
+	enum jit_cold_kind { JIT_COLD_SLOW, JIT_COLD_EXIT, JIT_COLD_VEC, JIT_COLD_POLL, JIT_COLD_GUESS } kind;
 	u8 *from;		/* rel32 of the jump that leads here; NULL: host faults do */
 	u8 *back;		/* SLOW: the next instruction; NULL: there is none in this block */
 	struct jit_flags before, after;
@@ -98,6 +99,7 @@ struct jit_cold {
 	struct jit_span span;
 	u64 rip;		/* EXIT: where to */
 	enum jit_way way;	/* EXIT */
+	u8 *address, *otherwise, *learn;	/* GUESS: guess.c */
 };
 
 /* Host faults from @begin to @end go on at @slow, a slow path of the instruction. */
@@ -154,6 +156,8 @@ struct x86_jit_tr {
 	unsigned sti;		/* index of the instruction behind an STI; 0 = none */
 	struct jit_cold cold[JIT_MAX_COLD];
 	unsigned nr_cold, first_cold;	/* @first_cold: of the present instruction */
+	unsigned first_guess;
+	struct jit_guess *guess;	/* the last one that was made */
 	struct jit_access access[JIT_MAX_COLD];
 	unsigned nr_access, first_access;
 };
@@ -308,6 +312,13 @@ void jit_exit_as(struct x86_jit_tr *t, enum jit_way way, u8 *from, u64 rip);
 /* The same, cpu->mmu_idx having become @mmu_idx. */
 void jit_exit_to_idx(struct x86_jit_tr *t, u8 *from, u64 rip, unsigned mmu_idx);
 struct jit_cold *jit_cold(struct x86_jit_tr *t, enum jit_cold_kind kind, u8 *from);
+
+/* ---- Guesses of indirect jumps: guess.c ---- */
+
+/* RAX = target, flags are in cpu->jit_flags: to where it led before, or on. */
+void jit_guess(struct x86_jit_tr *t);
+/* The table knows the target: learn it, or on. RCX is in use. */
+void jit_guess_learn(struct x86_jit_tr *t);
 
 /* ---- Loops: loop.c ---- */
 

@@ -724,6 +724,25 @@ static void test_returns_smap(void **state)
 }
 
 /*
+ * One jump with eight targets, the first of which is another in each round: mov ecx, 200;
+ * l: mov eax, ecx; and eax, 7; lea rsi, [rip + t]; lea rsi, [rsi + rax * 4]; jmp rsi;
+ * t: 8 times add or sub edx, ecx; jmp m. m: xor byte [t], 28h; dec ecx; jnz l; hlt.
+ */
+static void test_many_targets(void **state)
+{
+	code_len = test_hex(code, "b9 c8 00 00 00 89 c8 83 e0 07 48 8d 35 06 00 00 00 48 8d 34 86 ff e6");
+	for (unsigned i = 0; i < 8; i++) {
+		code_len += test_hex(code + code_len, i & 1 ? "29 ca eb" : "01 ca eb");
+		code[code_len++] = (u8)(4 * (7 - i));
+	}
+	code_len += test_hex(code + code_len, "80 35 d9 ff ff ff 28 ff c9 75 c3 f4");
+	choose_state();
+	start.s.cr4 &= ~(u64)CR4_SMAP;
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(run_both("targets", i), X86_RUN_HALT);
+}
+
+/*
  * A page whose translation changes while it is on the ring of calls: the return must lead to what is
  * there then. mov ebx, 20; L: call f; inc eax (in the other page inc edx); dec ebx; jnz L; hlt.
  */
@@ -860,6 +879,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_returns),
 		cmocka_unit_test(test_returns_smap),
 		cmocka_unit_test(test_returns_to_another_page),
+		cmocka_unit_test(test_many_targets),
 		cmocka_unit_test(test_32_bit),
 	};
 

@@ -260,6 +260,10 @@ static void emit_cold(struct x86_jit_tr *t, struct x86_jit_trans *tr)
 			cold_exit(t, c, tr);
 			continue;
 		}
+		if (c->kind == JIT_COLD_GUESS) {
+			jit_cold_guess(t, c, tr);
+			continue;
+		}
 		if (c->kind == JIT_COLD_VEC) {
 			cold_vec(t, c, tr);
 			continue;
