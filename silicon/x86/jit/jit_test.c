@@ -677,6 +677,27 @@ static void thrice(u64 rsp)
 	}
 }
 
+/* mov rax, [rbx]; mov rcx, [rbx + 8]; call [rbx + 16]; hlt; ret: a span that is not that of the stack. */
+static void test_call_beside_span(void **state)
+{
+	const u64 target = T_CODE + 11;
+
+	code_len = test_hex(code, "48 8b 03 48 8b 4b 08 ff 53 10 f4 c3");
+	choose_state();
+	/* One of the two pages that are not where they are in memory. */
+	start.s.gpr[X86_RBX] = T_DATA + PAGE_SIZE;
+	start.s.gpr[X86_RSP] = T_STACK + 0xff0;
+	start.s.cr4 &= ~(u64)CR4_SMAP;
+	memcpy(start.data + (T_DATA + 2 * PAGE_SIZE + 16 - T_MEM), &target, 8);
+	memcpy(start.data + (T_CODE - T_MEM), code, code_len);
+	for (unsigned i = 0; i < 3; i++) {
+		run(interp, &got[0]);
+		run(jit, &got[1]);
+		assert_false(compare(true));
+		assert_int_equal(got[1].result, X86_RUN_HALT);
+	}
+}
+
 /* Stacks in a supervisor page, so that they do not depend on AC. */
 static void test_returns(void **state)
 {
@@ -831,8 +852,38 @@ static void enter_mode(enum x86_mode m, unsigned w)
 	x86_tlb_flush_all(jit);
 }
 
+static void test_32_bit_returns(unsigned programs)
+{
+	static const char *const program[] = {
+		/* mov ecx, 300; call f; hlt; f: inc eax; dec ecx; jz +5; call f; inc edx; ret */
+		"b9 2c 01 00 00 e8 01 00 00 00 f4 40 49 74 05 e8 f7 ff ff ff 42 c3",
+		/* call a; hlt; a: call b; ud2; b: add esp, 4; ret: past one level */
+		"e8 01 00 00 00 f4 e8 02 00 00 00 0f 0b 83 c4 04 c3",
+		/* mov eax, 2000100bh; call eax; hlt; 4 * nop; ret 4 */
+		"b8 0b 10 00 20 ff d0 f4 90 90 90 90 c2 04 00",
+		/* These fault where pages are on. push 5; call a; a: ret: to its call's end, then to what was pushed */
+		"6a 05 e8 00 00 00 00 c3",
+		/* push 0; ret */
+		"6a 00 c3",
+		/* call [ebx]; hlt; push [ebx]; ret; with 66: a target of 16 bits */
+		"66 e8 00 00", "66 c3", "66 68 00 10 66 c3", "ff 13 f4", "ff 33 c3",
+		/* jmp f000h:12345678h, and call, lret: to other code segments */
+		"ea 78 56 34 12 00 f0", "9a 78 56 34 12 00 f0", "cb",
+	};
+
+	for (unsigned i = 0; i < min(programs, (unsigned)ARRAY_SIZE(program)); i++) {
+		code_len = test_hex(code, program[i]);
+		thrice(T_STACK + 0xff0);
+	}
+}
+
 static void test_32_bit(void **state)
 {
+	enter_mode(X86_MODE_PROT, 4);
+	test_32_bit_returns(3);
+	enter_mode(X86_MODE_COMPAT, 4);
+	test_32_bit_returns(~0u);
+	/* Without SMAP. */
 	enter_mode(X86_MODE_COMPAT, 4);
 	assert_true(campaign(KIND_INT, 3000) > 400);
 	assert_true(campaign(KIND_VEC, 600) > 80);
@@ -877,6 +928,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_smap),
 		cmocka_unit_test(test_last_address),
 		cmocka_unit_test(test_returns),
+		cmocka_unit_test(test_call_beside_span),
 		cmocka_unit_test(test_returns_smap),
 		cmocka_unit_test(test_returns_to_another_page),
 		cmocka_unit_test(test_many_targets),

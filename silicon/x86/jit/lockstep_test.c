@@ -110,6 +110,14 @@ static void test_register(void **state)
 			  "rax      interp 0000000012345679  jit 0000000012305679");
 }
 
+/* 32-bit code: inc eax; add eax, MARK; jmp +0; hlt */
+static void test_32_bit(void **state)
+{
+	test_mode(cpu, X86_MODE_COMPAT, 4);
+	expect_difference("40 05 78 56 34 12 eb 00 f4", "inc eax", "rax      interp 000000001234567a  jit 000000001230567a");
+	test_mode(cpu, X86_MODE_64, 8);
+}
+
 static void test_flags(void **state)
 {
 	/* test ecx, MARK; jmp +0; hlt: the one bit that ECX has decides on ZF */
@@ -167,6 +175,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_register),
 		cmocka_unit_test(test_flags),
+		cmocka_unit_test(test_32_bit),
 		cmocka_unit_test(test_memory),
 		cmocka_unit_test(test_same),
 		cmocka_unit_test(test_range),

@@ -308,8 +308,10 @@ static bool span_operand(struct x86_jit_tr *t, const struct address *m, bool ali
 void jit_mem_stack(struct x86_jit_tr *t, s32 disp, bool write)
 {
 	struct address m = { .seg = X86_SS, .base = X86_RSP, .index = X86_REG_ZERO, .disp = disp };
+	struct jit_stack word;
 
-	if (!span_operand(t, &m, false))
+	/* The operand of an indirect call is another one. */
+	if (!jit_stack_word(t->op, &word) || !span_operand(t, &m, false))
 		jit_mem_base_disp(t, X86_SS, X86_RSP, disp, t->word, write);
 }
 
