@@ -71,6 +71,25 @@ static inline u8 *x86_reg8(struct x86_cpu *cpu, unsigned r)
 	return (u8 *)&cpu->gpr[r & 15] + (r >> 4);
 }
 
+/* Branches of a block from @op to before @end. Only translations are made of blocks with more than one. */
+static inline u32 x86_branches(const struct x86_op *op, const struct x86_op *end)
+{
+	u32 n = 0;
+
+	for (; op < end; op++)
+		n += (op->flags / X86_OP_BRANCH) & 1;
+	return n;
+}
+
+/* The instruction in execution does not retire, those before it in its block have. */
+static inline void x86_retire_before(struct x86_cpu *cpu)
+{
+	cpu->insn_count += (u64)(cpu->op - cpu->op_first);
+	if (unlikely(cpu->insn_limit != ~0ull))
+		cpu->branch_count += x86_branches(cpu->op_first, cpu->op);
+	cpu->op = NULL;
+}
+
 /* ---- Decoding ---- */
 
 /* libZydis types are only seen by decode/ and selectors. */

@@ -109,10 +109,8 @@ static int slow_step(struct x86_cpu *cpu)
 /* What an unwound handler left in cpu->fault. */
 static int unwound(struct x86_cpu *cpu)
 {
-	if (cpu->op) {
-		cpu->insn_count += (u64)(cpu->op - cpu->op_first);
-		cpu->op = NULL;
-	}
+	if (cpu->op)
+		x86_retire_before(cpu);
 	switch ((enum x86_unwind)cpu->fault.kind) {
 	case X86_UNWIND_FAULT:
 		x86_deliver_fault(cpu);

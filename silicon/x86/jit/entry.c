@@ -38,16 +38,6 @@ static void calm_down(struct x86_cpu *cpu)
 	jit_pages_set(cpu);
 }
 
-/* Branches among the first @n instructions of @b. */
-static u32 branches_retired(const struct x86_block *b, u32 n)
-{
-	u32 branches = 0;
-
-	for (u32 i = 0; i < n; i++)
-		branches += (b->op[i].flags & X86_OP_BRANCH) != 0;
-	return branches;
-}
-
 void jit_enter(struct x86_cpu *cpu, struct x86_jit_trans *t)
 {
 	struct x86_jit *j = cpu->jit;
@@ -69,7 +59,7 @@ void jit_enter(struct x86_cpu *cpu, struct x86_jit_trans *t)
 	if (!j->chain || cpu->slow & X86_SLOW_PMU)
 		cpu->insn_count += cpu->jit_left;
 	if (!j->chain)
-		cpu->branch_count += branches_retired(t->block, cpu->jit_left);
+		cpu->branch_count += x86_branches(t->block->op, t->block->op + cpu->jit_left);
 }
 
 u64 jit_call_c(struct x86_cpu *cpu, struct x86_jit_trans *t, u64 nr)

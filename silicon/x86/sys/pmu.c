@@ -203,7 +203,7 @@ static void account(struct x86_cpu *cpu, bool completes)
 
 	if (cpu->op) {
 		insns += (u64)(cpu->op - cpu->op_first) + completes;
-		branches += completes && cpu->op->flags & X86_OP_BRANCH;
+		branches += x86_branches(cpu->op_first, cpu->op + completes);
 	}
 	if (!p->halted)
 		add[PMU_CYCLES] = since(__rdtsc(), &p->tsc);

@@ -314,10 +314,8 @@ static _Noreturn void complete(struct x86_cpu *cpu, u32 reason, u64 qual, enum v
 
 	x86_dry_refuse(cpu);
 	/* The instruction, if there is one, does not retire: what is counted from here on is not its. */
-	if (cpu->op) {
-		cpu->insn_count += (u64)(cpu->op - cpu->op_first);
-		cpu->op = NULL;
-	}
+	if (cpu->op)
+		x86_retire_before(cpu);
 	V(v, EXIT_REASON) = reason;
 	V(v, EXIT_QUALIFICATION) = qual;
 	V(v, ENTRY_INTR_INFO) &= ~(u64)INTR_VALID;
