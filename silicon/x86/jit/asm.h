@@ -15,7 +15,7 @@ enum jit_host {
 };
 
 /* Condition codes as in the opcodes. */
-enum jit_cc { JIT_O, JIT_NO, JIT_B, JIT_AE, JIT_E, JIT_NE, JIT_BE, JIT_A };
+enum jit_cc { JIT_O, JIT_NO, JIT_B, JIT_AE, JIT_E, JIT_NE, JIT_BE, JIT_A, JIT_LE = 14, JIT_G };
 
 /* Binary arithmetic: the number in opcode bits 5:3 and as /digit of 80h..83h. */
 enum jit_alu { JIT_ADD, JIT_OR, JIT_ADC, JIT_SBB, JIT_AND, JIT_SUB, JIT_XOR, JIT_CMP };

@@ -265,13 +265,13 @@ void jit_drop(struct x86_cpu *cpu, struct x86_jit_trans *t)
 		l->to = NULL;
 	}
 	t->incoming = NULL;
-	/* Who still holds its address is led out: at the main entries and the loop's head. */
+	/* Who still holds its address is led out: at the main entries and the loop's heads. */
 	for (unsigned saved = 0; saved < 2; saved++) {
 		lead(t->code + t->at[saved][JIT_CHECKED], t->code + t->self[saved]);
 		lead(t->code + t->at[saved][JIT_MAIN], t->code + t->self[saved]);
 	}
-	if (t->loop)
-		lead(t->code + t->loop, t->code + t->loop_out);
+	for (unsigned i = 0; i < ARRAY_SIZE(t->loop) && t->loop[i]; i++)
+		lead(t->code + t->loop[i], t->code + t->loop_out);
 	t->dead = true;
 	jit_count_translation(t->block, false);
 	j->nr_drop++;

@@ -77,7 +77,7 @@ struct x86_jit_trans {
 	u8 *code;		/* writable address of at[true][JIT_CHECKED] */
 	s16 at[2][JIT_NR_ENTRIES];	/* offsets of the entries; [true]: with the flags in cpu->jit_flags, */
 	u32 self[2], size;	/* of the exits to its own address, of the end */
-	u32 loop, loop_out;	/* of the copy for the block's loop, 0 = none, and of the way out of there */
+	u32 loop[2], loop_out;	/* of the copies for the block's loop, 0 = none, and of the way out of there */
 	u16 nr_access;
 	u8 crossed;		/* see jit_span_crossed() */
 	bool dead;
@@ -93,6 +93,8 @@ struct jit_tables {
 	u64 rip[JIT_KINDS][JIT_HASH_SIZE];
 	u64 entry[JIT_KINDS][JIT_HASH_SIZE];	/* at[true][JIT_CHECKED] */
 	u64 span[JIT_SPANS];				/* slots: span.c */
+	u64 limit, rounds;				/* hoist.c */
+	struct jit_cache { u64 page, limit, addend; } cache[JIT_CACHES];
 	u64 crossed;		/* translation that was left because of a span across a page end, + JIT_NO_WRITE; or 0 */
 	_Alignas(64) u8 x87[576];			/* XSAVE area: x87.c */
 };
@@ -209,7 +211,9 @@ void jit_enter(struct x86_cpu *cpu, struct x86_jit_trans *t);
 void jit_span_crossed(struct x86_cpu *cpu);
 #define JIT_CROSSED 128		/* 8 times; without a write tag 128 times */
 #define JIT_NO_WRITE 1u		/* not across a page end, but written later than read */
+#define JIT_NO_CACHE 2u			/* the caches of a loop missed too often: it is translated without */
 #define JIT_RUNS_NO_SPANS 0xffff	/* x86_block.runs of such a block */
+#define JIT_RUNS_NO_CACHES 0xfffe	/* this or the above */
 /*
  * C side of the call stub: execute instruction @nr of @t by its handler. Returns what to do
  * then, or the address of the code to go on with. entry.c

@@ -38,6 +38,25 @@ static unsigned condition(const struct x86_jit_tr *t)
 			return *p & 15;
 }
 
+/* The branch back leads to the code behind it; not taken, it leaves. */
+static void next_round(struct x86_jit_tr *t, unsigned cc)
+{
+	struct jit_flags before;
+	u8 *on;
+
+	jit_flags_test(t, cc);
+	if (t->flags.carry != JIT_CF_AWAY) {
+		jit_exit(t, jit_jcc(&t->a, cc ^ 1), t->next_rip);
+		return;
+	}
+	before = t->flags;
+	on = jit_jcc8(&t->a, cc);
+	jit_flags_read(t);
+	jit_exit(t, jit_jmp(&t->a), t->next_rip);
+	jit_bind8(&t->a, on);
+	t->flags = before;
+}
+
 static bool jcc(struct x86_jit_tr *t)
 {
 	unsigned cc = condition(t);
@@ -49,6 +68,11 @@ static bool jcc(struct x86_jit_tr *t)
 	if (t->nr + 1 < t->block->nr_ops) {
 		jit_flags_read(t);
 		jit_exit(t, jit_jcc(&t->a, cc), target);
+		return true;
+	}
+	if (target == t->lin && jit_loop_unrolled(t)) {
+		next_round(t, cc);
+		t->ended = true;
 		return true;
 	}
 	if (target == t->lin && jit_loop_fits(t)) {

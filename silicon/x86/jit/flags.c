@@ -219,12 +219,14 @@ static void settle(struct x86_jit_tr *t, unsigned r)
 void jit_writes(struct x86_jit_tr *t, unsigned r)
 {
 	jit_span_writes(t, r);
+	jit_loop_writes(t, r);
 	settle(t, r);
 }
 
 void jit_adds(struct x86_jit_tr *t, unsigned r, s32 by)
 {
 	jit_span_moves(t, r, by);
+	jit_loop_moves(t, r, by);
 	settle(t, r);
 }
 
@@ -234,6 +236,7 @@ void jit_moves(struct x86_jit_tr *t, unsigned r, s32 by)
 	s32 moved;
 
 	jit_span_moves(t, r, by);
+	jit_loop_moves(t, r, by);
 	if (f->where == JIT_FL_SAVED || !depends(f, r))
 		return;
 	if (f->a == r && f->b != r && !__builtin_add_overflow(f->moved, by, &moved) && moved != INT_MIN) {

@@ -72,10 +72,14 @@ struct jit_span {
 	u8 aligned;		/* operands at this displacement are aligned to so many bytes; 0: nothing is known */
 	s32 aligned_at;
 	s32 lo, hi;
+	bool pinned;		/* looked up for many rounds of a loop; the slot has registers that stay as they are as well: */
+	bool fold_base, fold_index;
 };
-#define JIT_SPANS 4
+#define JIT_SPANS 8
+#define JIT_SPAN_MAX 512		/* larger ones cross page ends too often */
+#define JIT_DISP_MAX (1 << 28)		/* no sum of displacements overflows */
 
-#define JIT_MAX_COLD 160
+#define JIT_MAX_COLD 240
 
 /* How a translation is left for another one: which of its entries may be taken. */
 enum jit_way {
@@ -87,7 +91,8 @@ enum jit_way {
 
 /* Code behind the block. */
 struct jit_cold {
-	enum jit_cold_kind { JIT_COLD_SLOW, JIT_COLD_EXIT, JIT_COLD_VEC, JIT_COLD_POLL, JIT_COLD_GUESS } kind;
+	enum jit_cold_kind { JIT_COLD_SLOW, JIT_COLD_EXIT, JIT_COLD_VEC, JIT_COLD_POLL, JIT_COLD_GUESS,
+			     JIT_COLD_TIRED, JIT_COLD_CACHE } kind;
 	u8 *from;		/* rel32 of the jump that leads here; NULL: host faults do */
 	u8 *back;		/* SLOW: the next instruction; NULL: there is none in this block */
 	struct jit_flags before, after;
@@ -100,6 +105,8 @@ struct jit_cold {
 	u64 rip;		/* EXIT: where to */
 	enum jit_way way;	/* EXIT */
 	u8 *address, *otherwise, *learn;	/* GUESS: guess.c */
+	u8 cache;		/* CACHE: its number */
+	u8 *again;		/* CACHE: where to go on when it is filled */
 };
 
 /* Host faults from @begin to @end go on at @slow, a slow path of the instruction. */
@@ -110,12 +117,41 @@ struct jit_access {
 #define JIT_OWN_LANDING 0xffff
 
 /* A block that ends in a branch to its own start: loop.c. */
+#define JIT_LOOP_OPS 32		/* longer ones gain less and have less room for their cold code */
+#define JIT_CACHES 4
 struct jit_loop {
 	bool allowed;
+	u8 copies;		/* begun besides the first one */
 	struct jit_flags flags;	/* the state at the branch, then that at @head */
 	u8 vec;
 	u8 *from;		/* rel32 of the branch of the first copy; NULL: there is none */
-	u8 *pre, *head;		/* the second copy: with what makes CF stay away, without; NULL: not there yet */
+	u8 *pre, *head;		/* the newest copy: with what makes CF stay away, without; NULL: not there yet */
+	u8 *body;		/* of the second copy, behind @head */
+
+	/* What is known from the first copy: hoist.c. */
+	bool called;		/* a handler is */
+	bool hoists, caches;	/* there is a third copy; may some operands of it have caches? */
+	u16 written;		/* guest registers that change, ... */
+	u16 moved;		/* ... but for those to which something is only added, */
+	s32 step[X86_NR_GPRS];	/* this in a round */
+	struct jit_note {	/* operands */
+		u8 nr, size;
+		bool write, aligned;
+		s64 at;		/* displacement if the registers were those at the head */
+	} note[JIT_LOOP_OPS];
+	unsigned nr_notes;
+	int master;		/* register with a step, by which rounds are counted; -1: by a word in memory */
+	struct jit_span span[JIT_SPANS];
+	s32 span_step[JIT_SPANS];
+	unsigned nr_spans;
+	u8 cached[JIT_CACHES];	/* index of the instruction */
+	unsigned nr_caches;
+	s32 *budget;		/* of misses in caches */
+	u8 rounds, round;	/* of the third copy, one behind the other; the present one */
+	u8 *promote;		/* what looks up */
+	u8 *from_head;		/* rel32 of the jump of the second copy there */
+	u8 *fail[JIT_SPANS + 1];	/* rel32 of jumps to where a look is not possible */
+	unsigned nr_fails;
 };
 
 /*
@@ -150,7 +186,7 @@ struct x86_jit_tr {
 	struct jit_loop loop;
 	bool spans;		/* may there be any? */
 	struct jit_span span[JIT_SPANS];
-	unsigned next_span;
+	unsigned next_span, first_span;	/* those before @first_span are pinned */
 	u8 lead;		/* as in struct jit_cold, of the present instruction */
 	bool ended;		/* an emitter has emitted all ways out of the block */
 	unsigned sti;		/* index of the instruction behind an STI; 0 = none */
@@ -281,6 +317,10 @@ void jit_grain_look(struct x86_jit_tr *t, const struct jit_cold *c);
 
 /* ---- Spans: span.c ---- */
 
+/* Can an operand of @op be in a span? */
+bool jit_span_eligible(const struct x86_jit_tr *t, const struct x86_op *op);
+/* What adding @by to register @r adds to [base + (index << scale)]. */
+s64 jit_span_step(unsigned base, unsigned index, unsigned scale, unsigned r, s32 by);
 /* The slot of the span that covers the operand of t->op, or -1. */
 int jit_span_of(const struct x86_jit_tr *t, bool aligned);
 /* The slot of a new span for it and operands of later instructions, or -1: there are none. */
@@ -320,14 +360,42 @@ void jit_guess(struct x86_jit_tr *t);
 /* The table knows the target: learn it, or on. RCX is in use. */
 void jit_guess_learn(struct x86_jit_tr *t);
 
+/* Cold code of an operand with a cache: fill it and go back; the place of the rel32 to where that is not possible. */
+u8 *jit_cache_fill(struct x86_jit_tr *t, const struct jit_cold *c);
+/* Fill slot @n of pinned span @s; RCX := its offset in the page. jit_hoist_fail() is told where that is not possible. */
+void jit_span_pin(struct x86_jit_tr *t, const struct jit_span *s, unsigned n);
+
+/* ---- Looks in the TLB for many rounds of a loop: hoist.c ---- */
+
+/* Of the first copy: guest register @r changes; by @by; an operand. */
+void jit_loop_writes(struct x86_jit_tr *t, unsigned r);
+void jit_loop_moves(struct x86_jit_tr *t, unsigned r, s32 by);
+void jit_loop_note(struct x86_jit_tr *t, bool aligned);
+/* At its end: is it worth while? */
+bool jit_hoist_plan(struct x86_jit_tr *t);
+/* Head of the second and third copy: is another look due? Flags are as at the head. */
+void jit_hoist_entry(struct x86_jit_tr *t);
+void jit_hoist_head(struct x86_jit_tr *t);
+/* What is looked up, between the second copy and the third: falls through to the latter. */
+void jit_hoist_promote(struct x86_jit_tr *t);
+/* The jump whose rel32 is at @from is taken where a look is not possible. */
+void jit_hoist_fail(struct x86_jit_tr *t, u8 *from);
+/* The number of the cache of the present operand, or -1. */
+int jit_hoist_cache(const struct x86_jit_tr *t);
+struct jit_mem jit_cache_page(unsigned n), jit_cache_limit(unsigned n), jit_cache_addend(unsigned n);
+
 /* ---- Loops: loop.c ---- */
 
 /* May a branch to the block's own start, taken in the present state, go to a copy made for that? */
-bool jit_loop_fits(const struct x86_jit_tr *t);
+bool jit_loop_fits(struct x86_jit_tr *t);
 /* If so: that branch has its rel32 at @from. */
 void jit_loop_back(struct x86_jit_tr *t, u8 *from);
 /* Behind the block: begin the copy for its loop. False: none is wanted. */
 bool jit_loop_begin(struct x86_jit_tr *t);
+/* Is it to be followed by the code of the next round? */
+bool jit_loop_again(struct x86_jit_tr *t);
+/* Does the branch back just go on with the code behind it? */
+bool jit_loop_unrolled(const struct x86_jit_tr *t);
 
 /* ---- Vector state: vec.c ---- */
 

@@ -64,7 +64,7 @@ static bool unsuitable(const ZydisDecodedInstruction *in)
 	switch (in->mnemonic) {
 	case ZYDIS_MNEMONIC_RDTSC: case ZYDIS_MNEMONIC_RDTSCP: case ZYDIS_MNEMONIC_RDRAND:
 	case ZYDIS_MNEMONIC_RDSEED: case ZYDIS_MNEMONIC_POPF: case ZYDIS_MNEMONIC_POPFD: case ZYDIS_MNEMONIC_POPFQ:
-	case ZYDIS_MNEMONIC_XBEGIN:
+	case ZYDIS_MNEMONIC_XBEGIN: case ZYDIS_MNEMONIC_RDMSR: case ZYDIS_MNEMONIC_RDPMC:
 		return true;
 	default:
 		return false;
@@ -431,7 +431,7 @@ static void choose_access(void)
 	unsigned counter = word == 8 ? X86_R9 : X86_RDI;
 	unsigned f = rnd(ARRAY_SIZE(forms)), base = bases[rnd(rnd(2) ? 2 : 5)], reg = rnd(word * 2);
 	bool sib = base == X86_RSP || rnd(4) == 0, xmm = forms[f].len == 2 && forms[f].bytes[1] != 0xb6;
-	unsigned index = sib && base != X86_RSP ? counter : X86_RSP;
+	unsigned index = sib && base != X86_RSP ? in_loop && rnd(2) ? X86_RCX : counter : X86_RSP;
 	s32 disp = (s32)rnd(256) - 64;
 	u8 *p = code + code_len;
 
@@ -567,6 +567,49 @@ static void test_longer(void **state)
 	}
 	jit->jit->hot = hot;
 	assert_true(halted > 400);
+}
+
+/* Loops of many rounds, through several pages: looks in the TLB for many of them at once. RCX is an index in no order. */
+static void choose_long_loop(void)
+{
+	static const char *const index[] = { "8d 4c 49 05 83 e1 7f", "80 c1 61", "69 c9 0d 66 19 00 83 e1 3f", "0f b6 c8", "" };
+	unsigned insns = 1 + rnd(6);
+	bool away = rnd(4) == 0;
+
+	code_len = 0;
+	in_loop = true;
+	if (rnd(2))
+		code_len += test_hex(code, index[rnd(ARRAY_SIZE(index))]);
+	/* add rbx, 64; ...; sub rbx, 64: the same at the end, but not in between */
+	if (away)
+		code_len += test_hex(code + code_len, "48 83 c3 40");
+	while (insns--)
+		choose_access();
+	if (away)
+		code_len += test_hex(code + code_len, "48 83 eb 40");
+	if (rnd(2))
+		code_len += test_hex(code + code_len, index[rnd(ARRAY_SIZE(index))]);
+	in_loop = false;
+	end_loop();
+}
+
+static void test_long_loops(void **state)
+{
+	unsigned halted = 0;
+
+	for (unsigned n = 0; n < 500; n++) {
+		choose_long_loop();
+		for (unsigned k = 0; k < 5; k++) {
+			choose_state();
+			for (unsigned i = 0; i < X86_NR_GPRS; i++)
+				start.s.gpr[i] = T_DATA + 256 + (rnd(3 * PAGE_SIZE - 512) & ~(rnd(4) ? 15u : 3u));
+			start.s.gpr[X86_RSP] = T_STACK - 2048 - 8 * rnd(16);
+			start.s.gpr[X86_RCX] = rnd(128);
+			start.s.gpr[X86_R9] = start.s.gpr[X86_R15] = 1 + rnd(rnd(2) ? 16 : 600);
+			halted += run_both("long loop", n) == X86_RUN_HALT;
+		}
+	}
+	assert_true(halted > 500);
 }
 
 /* Something that a frame consists of. */
@@ -924,6 +967,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_loops),
 		cmocka_unit_test(test_spans),
 		cmocka_unit_test(test_longer),
+		cmocka_unit_test(test_long_loops),
 		cmocka_unit_test(test_frames),
 		cmocka_unit_test(test_smap),
 		cmocka_unit_test(test_last_address),

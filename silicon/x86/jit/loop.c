@@ -11,12 +11,10 @@
  *	head:	poll
  *	...	the block; jcc head (or pre)
  *
- * The copy ends in the state in which it began, or its branch is an ordinary way out.
+ * The copy ends in the state in which it began, or its branch is an ordinary way out. There may
+ * be a third copy, see hoist.c.
  */
 #include "silicon/x86/jit/jit_priv.h"
-
-/* Longer ones gain less and have less room for their cold code. */
-#define MAX_OPS 32
 
 static bool same(const struct jit_flags *a, const struct jit_flags *b)
 {
@@ -24,15 +22,19 @@ static bool same(const struct jit_flags *a, const struct jit_flags *b)
 	       a->moved == b->moved;
 }
 
-bool jit_loop_fits(const struct x86_jit_tr *t)
+bool jit_loop_fits(struct x86_jit_tr *t)
 {
-	const struct jit_loop *l = &t->loop;
+	struct jit_loop *l = &t->loop;
 
 	if (!l->allowed)
 		return false;
-	if (!l->head)
-		return (t->flags.again != JIT_AGAIN_NONE || t->vec) && t->block->nr_ops <= MAX_OPS &&
-		       t->nr_cold < JIT_MAX_COLD / 2 - 2 && t->nr_access < JIT_MAX_COLD / 2;
+	if (!l->copies) {
+		if (t->block->nr_ops > JIT_LOOP_OPS || t->nr_cold >= JIT_MAX_COLD / 3 - 4 ||
+		    t->nr_access >= JIT_MAX_COLD / 3)
+			return false;
+		l->hoists = jit_hoist_plan(t);
+		return t->flags.again != JIT_AGAIN_NONE || t->vec || l->hoists;
+	}
 	if (l->vec & ~t->vec)
 		return false;
 	return l->flags.again == JIT_AGAIN_NONE || same(&t->flags, &l->flags);
@@ -42,7 +44,7 @@ void jit_loop_back(struct x86_jit_tr *t, u8 *from)
 {
 	struct jit_loop *l = &t->loop;
 
-	if (l->head) {
+	if (l->copies) {
 		jit_bind_to(from, t->flags.carry == JIT_CF_WITH ? l->pre : l->head);
 		return;
 	}
@@ -51,34 +53,107 @@ void jit_loop_back(struct x86_jit_tr *t, u8 *from)
 	l->vec = t->vec;
 }
 
-bool jit_loop_begin(struct x86_jit_tr *t)
+/* The ordinary head: look for events. */
+static void poll(struct x86_jit_tr *t, const u8 *out)
 {
-	struct jit_loop *l = &t->loop;
 	struct jit_asm *a = &t->a;
-	u8 *out, *from;
+	u8 *from;
 
-	if (!l->from || l->head || a->full)
-		return false;
-	out = a->p;
-	jit_bind_to(jit_jmp(a), t->out);
-	l->pre = a->p;
-	jit_bind(a, l->from);
-	t->flags = l->flags;
-	jit_flags_keep_carry(t);
-	l->head = a->p;
 	if (t->flags.again == JIT_AGAIN_NONE) {
 		jit_load(a, JIT_RCX, JIT_FIELD(calm), 4);
 		from = jit_jrcxz(a);
 		*from = (u8)(out - (from + 1));
 	} else {
-		t->flags.where = JIT_FL_AGAIN;
 		jit_op_rm(a, 0x83, 7, JIT_FIELD(calm), 4);	/* cmp dword [..], 0 */
 		jit_8(a, 0);
 		jit_cold(t, JIT_COLD_POLL, jit_jcc(a, JIT_E));
 	}
+}
+
+static void second(struct x86_jit_tr *t)
+{
+	struct jit_loop *l = &t->loop;
+	struct jit_asm *a = &t->a;
+	u8 *out, *entered = NULL;
+
+	out = a->p;
+	jit_bind_to(jit_jmp(a), t->out);
+	jit_bind(a, l->from);
+	t->flags = l->flags;
+	if (l->hoists) {
+		jit_flags_keep_carry(t);
+		jit_hoist_entry(t);
+		entered = jit_jmp(a);
+		t->flags = l->flags;
+	}
+	l->pre = a->p;
+	jit_flags_keep_carry(t);
+	if (entered)
+		jit_bind(a, entered);
+	l->head = a->p;
+	if (t->flags.again != JIT_AGAIN_NONE)
+		t->flags.where = JIT_FL_AGAIN;
 	l->flags = t->flags;
-	t->vec = l->vec;
+	if (l->hoists)
+		jit_hoist_head(t);
+	else
+		poll(t, out);
+	l->body = a->p;
+}
+
+/* With looks for many rounds: hoist.c. */
+static void third(struct x86_jit_tr *t)
+{
+	struct jit_loop *l = &t->loop;
+	struct jit_asm *a = &t->a;
+	u8 *promoted;
+
+	t->flags = l->flags;
+	jit_hoist_promote(t);
+	promoted = jit_jmp(a);
+	l->pre = a->p;
+	t->flags = l->flags;
+	t->flags.where = JIT_FL_LIVE;
+	t->flags.carry = JIT_CF_WITH;
+	jit_flags_keep_carry(t);
+	l->head = a->p;
+	t->flags = l->flags;
+	jit_hoist_head(t);
+	jit_bind(a, promoted);
+}
+
+bool jit_loop_unrolled(const struct x86_jit_tr *t)
+{
+	return t->loop.copies == 2 && t->loop.round + 1 < t->loop.rounds;
+}
+
+bool jit_loop_again(struct x86_jit_tr *t)
+{
+	struct jit_loop *l = &t->loop;
+
+	if (!jit_loop_unrolled(t))
+		return false;
+	l->round++;
+	/* As at the head, for the registers of this round. */
+	for (unsigned i = 0; i < l->nr_spans; i++)
+		t->span[i] = l->span[i];
+	t->ended = false;
+	return true;
+}
+
+bool jit_loop_begin(struct x86_jit_tr *t)
+{
+	struct jit_loop *l = &t->loop;
+
+	if (!l->from || t->a.full || l->copies == (l->hoists ? 2 : 1))
+		return false;
+	l->copies++;
 	jit_span_clear(t);
+	if (l->copies == 1)
+		second(t);
+	else
+		third(t);
+	t->vec = l->vec;
 	t->ended = false;
 	return true;
 }

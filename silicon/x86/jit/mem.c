@@ -185,6 +185,16 @@ static void load_part(struct x86_jit_tr *t, unsigned r)
 		jit_load(&t->a, JIT_RCX, jit_gpr(r), 8);
 }
 
+/* Add guest register @r << @scale to RCX. RAX is clobbered. */
+static void add_part(struct x86_jit_tr *t, unsigned r, unsigned scale)
+{
+	int home = jit_home(r);
+
+	if (home < 0)
+		jit_load(&t->a, JIT_RAX, jit_gpr(r), 8);
+	jit_lea(&t->a, JIT_RCX, jit_at_index(JIT_RCX, home < 0 ? JIT_RAX : (unsigned)home, scale, 0), 8);
+}
+
 /* RCX := base + (index << scale) + @disp. No flag changes. */
 static void ea(struct x86_jit_tr *t, unsigned base, unsigned index, unsigned scale, s32 disp, unsigned size)
 {
@@ -282,16 +292,93 @@ void jit_span_if_inside(struct x86_jit_tr *t, const struct jit_span *s)
 	jit_bind8(a, crosses);
 }
 
+void jit_span_pin(struct x86_jit_tr *t, const struct jit_span *s, unsigned n)
+{
+	struct jit_asm *a = &t->a;
+
+	ea(t, s->base, s->index, s->scale, s->lo, 8);
+	look_up(t, JIT_RCX, s->write);
+	jit_alu_ri(a, JIT_CMP, JIT_RCX, (s32)PAGE_SIZE - (s->hi - s->lo), 8);
+	jit_hoist_fail(t, jit_jcc(a, JIT_A));
+	jit_store(a, JIT_RCX, JIT_FIELD(jit_tmp), 8);
+	jit_load(a, JIT_RCX, tlb_field(t, offsetof(struct x86_tlb, addend)), 8);
+	if (s->fold_base)
+		add_part(t, s->base, 0);
+	if (s->fold_index)
+		add_part(t, s->index, s->scale);
+	jit_store(a, JIT_RCX, jit_span_slot(n), 8);
+	jit_load(a, JIT_RCX, JIT_FIELD(jit_tmp), 8);
+}
+
+/*
+ * An operand whose base stays as it is while its index is anything, such as a small table in a
+ * loop: the page of its last access, without waiting for an index into the TLB.
+ */
+static bool cached_operand(struct x86_jit_tr *t, const struct address *m)
+{
+	struct address rest = *m;
+	struct jit_asm *a = &t->a;
+	int n = jit_hoist_cache(t);
+	struct jit_cold *c;
+
+	if (n < 0)
+		return false;
+	jit_flags_lost(t);
+	ea(t, m->base, m->index, m->scale, m->disp, 8);
+	jit_alu_rm(a, JIT_SUB, JIT_RCX, jit_cache_page((unsigned)n), 8);
+	jit_alu_rm(a, JIT_CMP, JIT_RCX, jit_cache_limit((unsigned)n), 8);
+	c = jit_cold(t, JIT_COLD_CACHE, jit_jcc(a, JIT_AE));
+	c->cache = (u8)n;
+	begin_access(t);
+	c->again = a->p;
+	jit_load(a, JIT_RCX, jit_cache_addend((unsigned)n), 8);
+	rest.base = X86_REG_ZERO;
+	combine(t, &rest);
+	return true;
+}
+
+u8 *jit_cache_fill(struct x86_jit_tr *t, const struct jit_cold *c)
+{
+	const struct x86_op *op = &t->block->op[c->nr];
+	bool write = op->opnd & X86_OPND_WRITE;
+	struct jit_asm *a = &t->a;
+	u8 *no;
+
+	ea(t, op->base, op->index, op->scale, op->disp, 8);
+	jit_store(a, JIT_RCX, JIT_FIELD(jit_tmp), 8);
+	look_up(t, JIT_RCX, write);
+	jit_alu_ri(a, JIT_CMP, JIT_RCX, (s32)(PAGE_SIZE - op->msize), 8);
+	no = jit_jcc(a, JIT_A);
+	jit_op_rr(a, 0xf7, 3, JIT_RCX, 8);			/* neg rcx */
+	jit_alu_rm(a, JIT_ADD, JIT_RCX, JIT_FIELD(jit_tmp), 8);
+	jit_store(a, JIT_RCX, jit_cache_page(c->cache), 8);
+	jit_load(a, JIT_RCX, tlb_field(t, offsetof(struct x86_tlb, addend)), 8);
+	add_part(t, op->base, 0);
+	jit_store(a, JIT_RCX, jit_cache_addend(c->cache), 8);
+	jit_store_imm(a, jit_cache_limit(c->cache), (s32)(PAGE_SIZE - op->msize + 1), 8);
+	jit_mov_imm(a, JIT_RAX, (u64)t->loop.budget);
+	jit_op_rm(a, 0x83, JIT_SUB, jit_at(JIT_RAX, 0), 4);	/* sub dword [..], 1 */
+	jit_8(a, 1);
+	jit_jmp_to(a, (u64)c->again + (u64)a->delta);
+	return no;
+}
+
 /* The operand is in a span: t->at. False: it is not. */
 static bool span_operand(struct x86_jit_tr *t, const struct address *m, bool aligned)
 {
 	int n = jit_span_of(t, aligned);
 
 	if (n >= 0) {
+		struct address rest = *m;
+
 		jit_cold(t, JIT_COLD_SLOW, NULL);
 		begin_access(t);
 		jit_load(&t->a, JIT_RCX, jit_span_slot((unsigned)n), 8);
-		combine(t, m);
+		if (t->span[n].fold_base)
+			rest.base = X86_REG_ZERO;
+		if (t->span[n].fold_index)
+			rest.index = X86_REG_ZERO;
+		combine(t, &rest);
 		return true;
 	}
 	n = jit_span_plan(t, aligned);
@@ -357,10 +444,13 @@ void jit_operand_in_place(struct x86_jit_tr *t, bool aligned)
 	const struct x86_op *op = t->op;
 	struct address m = address_of(op);
 
-	if (t->word != 8)
+	if (t->word != 8) {
 		jit_legacy_operand(t, aligned);
-	else if (!span_operand(t, &m, aligned))
-		operand(t, op->msize, op->opnd & X86_OPND_WRITE, aligned);
+	} else {
+		jit_loop_note(t, aligned);
+		if (!cached_operand(t, &m) && !span_operand(t, &m, aligned))
+			operand(t, op->msize, op->opnd & X86_OPND_WRITE, aligned);
+	}
 }
 
 void jit_operand(struct x86_jit_tr *t, struct jit_insn *in, bool aligned)

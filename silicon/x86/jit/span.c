@@ -20,10 +20,6 @@
 #include "silicon/x86/jit/cache.h"
 #include "silicon/x86/mmu/mem.h"
 
-/* Larger ones cross page ends too often. */
-#define SPAN_MAX 512
-#define DISP_MAX (1 << 28)		/* no sum of displacements overflows */
-
 struct jit_mem jit_span_slot(unsigned n)
 {
 	return jit_at(JIT_RBP, JIT_TABLE(span) + (s32)(n * 8));
@@ -47,21 +43,20 @@ void jit_span_writes(struct x86_jit_tr *t, unsigned r)
 			t->span[i].valid = false;
 }
 
-/* What adding @by to register @r adds to [base + (index << scale)]. */
-static s64 moves(unsigned base, unsigned index, unsigned scale, unsigned r, s32 by)
+s64 jit_span_step(unsigned base, unsigned index, unsigned scale, unsigned r, s32 by)
 {
-	return (base == r ? (s64)by : 0) + (index == r ? (s64)by << scale : 0);
+	return (base == r ? (s64)by : 0) + (index == r ? (s64)by * (1 << scale) : 0);
 }
 
 void jit_span_moves(struct x86_jit_tr *t, unsigned r, s32 by)
 {
 	for (unsigned i = 0; i < JIT_SPANS; i++) {
 		struct jit_span *s = &t->span[i];
-		s64 d = moves(s->base, s->index, s->scale, r, by);
+		s64 d = jit_span_step(s->base, s->index, s->scale, r, by);
 
 		if (!s->valid || !d)
 			continue;
-		if (d <= -DISP_MAX || d >= DISP_MAX || s->lo - d <= -2 * DISP_MAX || s->lo - d >= 2 * DISP_MAX) {
+		if (d <= -JIT_DISP_MAX || d >= JIT_DISP_MAX || s->lo - d <= -2 * JIT_DISP_MAX || s->lo - d >= 2 * JIT_DISP_MAX) {
 			s->valid = false;
 			continue;
 		}
@@ -103,11 +98,11 @@ bool jit_span_written(const struct x86_op *op)
 }
 
 /* Operands that can be in a span: plain addresses with a base register. */
-static bool eligible(const struct x86_jit_tr *t, const struct x86_op *op)
+bool jit_span_eligible(const struct x86_jit_tr *t, const struct x86_op *op)
 {
 	return op->flags & X86_OP_MEM && op->asize == t->word && op->base < X86_NR_GPRS &&
 	       (op->seg == X86_DS || op->seg == X86_SS) && op->msize && op->opnd & (X86_OPND_READ | X86_OPND_WRITE) &&
-	       op->disp > -DISP_MAX && op->disp < DISP_MAX;
+	       op->disp > -JIT_DISP_MAX && op->disp < JIT_DISP_MAX;
 }
 
 static bool known_aligned(const struct jit_span *s, const struct x86_op *op)
@@ -120,7 +115,7 @@ int jit_span_of(const struct x86_jit_tr *t, bool aligned)
 	struct x86_op as;
 	const struct x86_op *op = with_operand(t->op, &as);
 
-	if (!eligible(t, op))
+	if (!jit_span_eligible(t, op))
 		return -1;
 	for (unsigned i = 0; i < JIT_SPANS; i++) {
 		const struct jit_span *s = &t->span[i];
@@ -156,8 +151,8 @@ static bool goes_on(const struct jit_span *s, const struct x86_op *op, const u8 
 	} else if (!jit_parse(bytes, op->len, word, &in) || !jit_is_add(op, &in, word, &r, &by)) {
 		return false;
 	}
-	*moved += moves(s->base, s->index, s->scale, r, by);
-	return *moved > -DISP_MAX && *moved < DISP_MAX;
+	*moved += jit_span_step(s->base, s->index, s->scale, r, by);
+	return *moved > -JIT_DISP_MAX && *moved < JIT_DISP_MAX;
 }
 
 int jit_span_plan(struct x86_jit_tr *t, bool aligned)
@@ -170,7 +165,7 @@ int jit_span_plan(struct x86_jit_tr *t, bool aligned)
 	const u8 *bytes = t->bytes;
 	s64 moved = 0;
 
-	if (!t->spans || !eligible(t, first))
+	if (!t->spans || !jit_span_eligible(t, first))
 		return -1;
 	for (unsigned k = t->nr; ; ) {
 		const struct x86_op *with;
@@ -182,11 +177,11 @@ int jit_span_plan(struct x86_jit_tr *t, bool aligned)
 		bytes += op->len;
 		op = &t->block->op[k];
 		with = with_operand(op, &as);
-		if (eligible(t, with) && same_registers(with, first)) {
+		if (jit_span_eligible(t, with) && same_registers(with, first)) {
 			s64 at = with->disp + moved, end = at + with->msize;
 			s64 lo = at < s.lo ? at : s.lo, hi = end > s.hi ? end : s.hi;
 
-			if (hi - lo > SPAN_MAX)
+			if (hi - lo > JIT_SPAN_MAX)
 				continue;
 			s.lo = (s32)lo;
 			s.hi = (s32)hi;
@@ -203,11 +198,11 @@ int jit_span_plan(struct x86_jit_tr *t, bool aligned)
 	}
 	/* One that is there for reading only is replaced by the one for writing. */
 	for (unsigned i = 0; i < JIT_SPANS; i++)
-		if (t->span[i].valid && t->span[i].base == s.base && t->span[i].index == s.index &&
+		if (t->span[i].valid && !t->span[i].pinned && t->span[i].base == s.base && t->span[i].index == s.index &&
 		    t->span[i].scale == s.scale)
 			slot = i;
 	if (slot == t->next_span)
-		t->next_span = (t->next_span + 1) % JIT_SPANS;
+		t->next_span = t->next_span + 1 < JIT_SPANS ? t->next_span + 1 : t->first_span;
 	t->span[slot] = s;
 	return (int)slot;
 }
@@ -215,9 +210,15 @@ int jit_span_plan(struct x86_jit_tr *t, bool aligned)
 void jit_span_crossed(struct x86_cpu *cpu)
 {
 	u64 word = jit_tables(cpu)->crossed;
-	struct x86_jit_trans *t = (struct x86_jit_trans *)(word & ~(u64)JIT_NO_WRITE);
+	struct x86_jit_trans *t = (struct x86_jit_trans *)(word & ~(u64)(JIT_NO_WRITE | JIT_NO_CACHE));
 
 	jit_tables(cpu)->crossed = 0;
+	if (word & JIT_NO_CACHE && !t->dead) {
+		if (t->block->runs < JIT_RUNS_NO_CACHES)
+			t->block->runs = JIT_RUNS_NO_CACHES;
+		jit_drop(cpu, t);
+		return;
+	}
 	t->crossed += word & JIT_NO_WRITE ? 1 : 16;
 	if (t->dead || t->crossed < JIT_CROSSED)
 		return;

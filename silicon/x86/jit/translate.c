@@ -151,6 +151,7 @@ static void call_stub(struct x86_jit_tr *t, unsigned nr)
 
 void jit_call_handler(struct x86_jit_tr *t)
 {
+	t->loop.called = true;
 	jit_flags_save(t);
 	call_stub(t, t->nr);
 	/* The handler may have written any register; it has dealt with the flags. */
@@ -210,10 +211,15 @@ static void cold_slow(struct x86_jit_tr *t, const struct jit_cold *c, const stru
 	leave_at(t, t->lin + tr->off[c->nr] + t->block->op[c->nr].len, c->nr + 1u, false);
 }
 
-/* Something is pending at the head of a loop. */
+/* Something is pending at the head of a loop, or its caches are of no use. */
 static void cold_poll(struct x86_jit_tr *t, const struct jit_cold *c, struct x86_jit_trans *tr)
 {
-	tr->loop_out = (u32)(t->a.p - t->start);
+	if (c->kind == JIT_COLD_TIRED) {
+		jit_mov_imm(&t->a, JIT_RAX, (u64)tr | JIT_NO_CACHE);
+		jit_store(&t->a, JIT_RAX, jit_at(JIT_RBP, JIT_TABLE(crossed)), 8);
+	} else if (c->before.where != JIT_FL_SAVED) {
+		tr->loop_out = (u32)(t->a.p - t->start);
+	}
 	t->flags = c->before;
 	jit_flags_read(t);
 	leave_at(t, t->lin, 0, false);
@@ -268,10 +274,12 @@ static void emit_cold(struct x86_jit_tr *t, struct x86_jit_trans *tr)
 			cold_vec(t, c, tr);
 			continue;
 		}
-		if (c->kind == JIT_COLD_POLL) {
+		if (c->kind == JIT_COLD_POLL || c->kind == JIT_COLD_TIRED) {
 			cold_poll(t, c, tr);
 			continue;
 		}
+		if (c->kind == JIT_COLD_CACHE)
+			jit_bind(&t->a, jit_cache_fill(t, c));
 		for (unsigned k = 0; k < t->nr_access; k++)
 			if (t->access[k].cold == i)
 				t->access[k].slow = (u32)(t->a.p - t->start);
@@ -543,15 +551,17 @@ static struct x86_jit_trans *translate_from(struct x86_cpu *cpu, struct x86_bloc
 	tr->lin = lin;
 	entries(t, tr, &doors);
 	t->spans = b->runs != JIT_RUNS_NO_SPANS;
-	t->next_span = 0;
+	t->next_span = t->first_span = 0;
 	jit_span_clear(t);
-	t->loop = (struct jit_loop){.allowed = j->chain && !page2};
+	t->loop = (struct jit_loop){ .allowed = j->chain && !page2, .caches = b->runs < JIT_RUNS_NO_CACHES };
 	if (page2)
 		look_at_tail(t, tr, &doors);
 	body(t, tr);
-	if (jit_loop_begin(t)) {
-		tr->loop = (u32)(t->loop.head - t->start);
-		body(t, tr);
+	for (unsigned i = 0; jit_loop_begin(t); i++) {
+		tr->loop[i] = (u32)(t->loop.head - t->start);
+		do
+			body(t, tr);
+		while (jit_loop_again(t));
 	}
 	self_exit(t, tr, &doors);
 	tr->loop_out = tr->self[false];
