@@ -372,7 +372,8 @@ static void umem(void **state)
 	struct vduse_iova_umem u = {.size = BOUNCE};
 	struct vdpa_dma_info info;
 	struct rlimit before, enough, little;
-	u8 *mem = mmap(NULL, BOUNCE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), *driver;
+	u8 *mem = mmap(NULL, BOUNCE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), *driver, *other;
+	int file;
 
 	getrlimit(RLIMIT_MEMLOCK, &before);
 	enough = (struct rlimit){BOUNCE, max(before.rlim_max, (rlim_t)BOUNCE)};
@@ -410,6 +411,20 @@ static void umem(void **state)
 	assert_int_equal(driver[8192], 'i');
 	dev = vfs_open("/dev/vduse/x", O_RDWR);
 	assert_true(dev >= 0);
+	/* A file that others have mapped too is there again afterwards, with what was in flight. */
+	file = memfd_create("umem", MFD_CLOEXEC);
+	assert_int_equal(ftruncate(file, BOUNCE + 4096), 0);
+	other = mmap(NULL, BOUNCE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 4096);
+	assert_ptr_equal(mmap(mem, BOUNCE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file, 4096), mem);
+	assert_int_equal(vfs_ioctl(dev, VDUSE_IOTLB_REG_UMEM, (unsigned long)&u), 0);
+	assert_string_equal(mem + 8192, "in flight");
+	assert_int_equal(vfs_ioctl(dev, VDUSE_IOTLB_DEREG_UMEM, (unsigned long)&u), 0);
+	assert_string_equal(other + 8192, "in flight");
+	other[8192] = 'Z';
+	assert_int_equal(mem[8192], 'Z');
+	assert_int_equal(driver[8192], 'i');
+	munmap(other, BOUNCE);
+	close(file);
 	munmap(mem, BOUNCE / 2);
 	assert_int_equal(vfs_ioctl(dev, VDUSE_IOTLB_REG_UMEM, (unsigned long)&u), -ENOMEM);
 	assert_int_equal(vfs_ioctl(dev, VDUSE_IOTLB_DEREG_UMEM, (unsigned long)&u), -ENOENT);

@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #include "base/bits.h"
+#include "vdpa/client/maps.h"
 #include "vdpa/client/nodes.h"
 #include "vdpa/client/vduse_spin.h"
 #include "vdpa/vduse.h"
@@ -185,6 +186,8 @@ struct device {
 	pthread_mutex_t lock;		/* umem */
 	void *umem;
 	size_t umem_len;
+	int umem_file;			/* what was mapped there before; -1: private memory */
+	off_t umem_off;
 };
 
 static bool inject_direct(struct device *d, struct irq *q, u32 index)
@@ -308,18 +311,40 @@ static bool pinnable(const struct vduse_iova_umem *u)
 	return !msync((void *)(uintptr_t)u->uaddr, u->size, MS_ASYNC);
 }
 
+/* The one file that is mapped shared at all of the memory, or -1. */
+static int umem_behind(const struct vduse_iova_umem *u, off_t *off)
+{
+	struct vhost_wire_piece piece;
+	int fds[VDPA_MSG_FDS], fd = -1;
+	bool opened[VDPA_MSG_FDS];
+	unsigned n = 0;
+
+	*off = 0;
+	if (vdpa_maps_pieces(u->uaddr, u->size, &piece, 1, fds, opened, &n) == 1 && n == 1 && piece.fd == 0 &&
+	    piece.len == u->size) {
+		fd = fcntl(fds[0], F_DUPFD_CLOEXEC, 3);
+		*off = (off_t)piece.off;
+	}
+	for (unsigned i = 0; i < n; i++)
+		if (opened[i])
+			close(fds[i]);
+	return fd;
+}
+
 static long umem_reg(struct device *d, unsigned long arg)
 {
 	struct vduse_iova_umem u;
+	int fd, file;
+	off_t off;
 	long ret;
 	void *p;
-	int fd;
 
 	if (vfs_user_read(&u, arg, sizeof(u)))
 		return -EFAULT;
 	ret = ask(d, VDUSE_IOTLB_REG_UMEM, &u, sizeof(u));
 	if (ret)
 		return ret;
+	file = umem_behind(&u, &off);
 	fd = pinnable(&u) ? domain_fd(d) : -ENOMEM;
 	p = fd < 0 ? MAP_FAILED :
 		     mmap((void *)(uintptr_t)u.uaddr, u.size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
@@ -327,18 +352,26 @@ static long umem_reg(struct device *d, unsigned long arg)
 		close(fd);
 	if (p == MAP_FAILED) {
 		(void)ask(d, VDUSE_IOTLB_DEREG_UMEM, &u, sizeof(u));
+		if (file >= 0)
+			close(file);
 		return -ENOMEM;
 	}
 	d->umem = p;
 	d->umem_len = u.size;
+	d->umem_file = file;
+	d->umem_off = off;
 	return 0;
 }
 
-/* Put private memory with the same bytes in the place of the domain's. Holes stay holes. */
+/* Put private memory, or the file that was there, with the same bytes in the place of the domain's. Holes stay holes. */
 static void umem_restore(struct device *d)
 {
-	u8 *copy = mmap(NULL, d->umem_len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	int flags = d->umem_file >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+	u8 *copy = mmap(NULL, d->umem_len, PROT_READ | PROT_WRITE, flags, d->umem_file, d->umem_off);
 
+	if (d->umem_file >= 0)
+		close(d->umem_file);
+	d->umem_file = -1;
 	if (copy == MAP_FAILED)
 		return;		/* the daemon keeps what it has */
 	for (size_t at = 0; at < d->umem_len; at += PAGE_SIZE) {
@@ -517,7 +550,7 @@ static int dev_open(const struct vfs_node *node, const char *name, struct vfs_fi
 	d = calloc(1, sizeof(*d));
 	if (!d)
 		return -ENOMEM;
-	d->sock = -1;
+	d->sock = d->umem_file = -1;
 	pthread_mutex_init(&d->lock, NULL);
 	memcpy(m.data, name, m.head.len);
 	d->chan = open_chan(&m);
