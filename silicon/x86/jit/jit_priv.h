@@ -117,7 +117,7 @@ struct jit_access {
 #define JIT_OWN_LANDING 0xffff
 
 /* A block that ends in a branch to its own start: loop.c. */
-#define JIT_LOOP_OPS 32		/* longer ones gain less and have less room for their cold code */
+#define JIT_LOOP_OPS 64		/* longer ones gain less and have less room for their cold code */
 #define JIT_CACHES 4
 struct jit_loop {
 	bool allowed;
