@@ -10,7 +10,7 @@
 
 	.text
 	.code64
-	.globl compat_call, limit_call, limit_resume, modes_tour, low_begin, low_end
+	.globl both_call, compat_call, limit_call, limit_resume, modes_tour, low_begin, low_end
 compat_call:
 	push %rbx
 	xor %eax, %eax
@@ -18,9 +18,32 @@ compat_call:
 	pop %rbx
 	ret
 
+/* (selector): both_code by a far call to that code segment. */
+both_call:
+	push %rbx
+	mov %edi, both_ptr + 4(%rip)
+	lcall *both_ptr(%rip)
+	pop %rbx
+	ret
+
 limit_call:
 	lcall *limit_ptr(%rip)
 	ret
+
+	/*
+	 * The same bytes in both modes: EAX = 10 rounds of two INC EAX, or of two REX prefixes, and
+	 * of a call. The far call and LRET have words of 32 bits in both.
+	 */
+both_code:
+	.byte 0x31, 0xc0		/* xor %eax, %eax */
+	.byte 0xb9, 10, 0, 0, 0		/* mov $10, %ecx */
+	.byte 0x40, 0x40, 0x90		/* 1: inc %eax twice or not; nop */
+	.byte 0xe8, 5, 0, 0, 0		/* call 2f */
+	.byte 0xff, 0xc9		/* dec %ecx */
+	.byte 0x75, 0xf4		/* jnz 1b */
+	.byte 0xcb			/* lret */
+	.byte 0x83, 0xc0, 0x64		/* 2: add $100, %eax */
+	.byte 0xc3			/* ret */
 
 	.code32
 compat_code:
@@ -183,6 +206,10 @@ low_end:
 compat_ptr:
 	.long compat_code
 	.word SEL_CS32
+	.balign 8
+both_ptr:
+	.long both_code
+	.word 0
 	.balign 8
 limit_ptr:
 	.long limit_code

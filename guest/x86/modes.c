@@ -9,6 +9,7 @@ extern u64 kit_gdt[], idt32[];
 extern u32 compat_cs, tour_protected, tour_efer, vm86_error, vm86_eip, vm86_flags, vm86_ds;
 extern u8 low_begin[], low_end[], vm86_hlt[], vm86_gp[], tour_stack_end[], limit_resume[];
 u32 compat_call(void);
+u32 both_call(u32 selector);
 u32 limit_call(void);
 void modes_tour(void);
 
@@ -43,6 +44,19 @@ static void compatibility(void)
 	set_handler(13, NULL);
 }
 
+/* Often enough that each is translated, and that what is known of one mode is in the way of the other. */
+static void alternate(void)
+{
+	u32 wrong = 0;
+
+	for (unsigned i = 0; i < 200; i++) {
+		wrong += both_call(SEL_CS32) != 1020;
+		wrong += both_call(SEL_CS64) != 1000;
+		wrong += i % 3 == 0 && both_call(SEL_CS64) != 1000;
+	}
+	report("the same code in two modes by turns", !wrong);
+}
+
 static volatile u16 *low(u32 addr)
 {
 	u64 a = addr;
@@ -51,7 +65,7 @@ static volatile u16 *low(u32 addr)
 	return (volatile u16 *)a;
 }
 
-static void tour(void)
+static void make_tour(void)
 {
 	struct cpu *c = this_cpu();
 	u64 gp = (u64)vm86_gp;
@@ -66,6 +80,13 @@ static void tour(void)
 
 	modes_tour();
 	wrmsr(MSR_GS_BASE, (u64)c);	/* the tour loaded GS */
+}
+
+static void tour(void)
+{
+	/* Again with code that is known. */
+	for (unsigned i = 0; i < 30; i++)
+		make_tour();
 
 	report("32-bit protected mode without paging", tour_protected == 0x32323232);
 	report("leaving clears LMA", !(tour_efer & EFER_LMA) && (tour_efer & EFER_LME));
@@ -100,6 +121,7 @@ static void segments(void)
 int main(void)
 {
 	compatibility();
+	alternate();
 	tour();
 	segments();
 	return 0;
