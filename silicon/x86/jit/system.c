@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Instructions of kernels that touch little beside RFLAGS: PUSHF, CLI, PAUSE, RDTSC and RDTSCP;
- * and bit strings in memory. What privilege or a VM-execution control forbids is left
- * to the handlers.
+ * Instructions of kernels that touch little beside RFLAGS: PUSHF, CLI, PAUSE, RDTSC and RDTSCP,
+ * bases of FS and GS, RDPKRU; CMPXCHG16B, and bit strings in memory. What privilege or a
+ * VM-execution control forbids is left to the handlers.
  */
 #include "silicon/x86/decode/dec.h"
 #include "silicon/x86/jit/jit_priv.h"
@@ -122,6 +122,108 @@ static bool rdtsc(struct x86_jit_tr *t, bool p)
 	return true;
 }
 
+/* ---- Bases of FS and GS, protection keys ---- */
+
+static void need_cr4(struct x86_jit_tr *t, u32 bit)
+{
+	jit_flags_lost(t);
+	jit_op_rm(&t->a, 0xf7, 0, JIT_FIELD(cr4), 4); /* test dword [..], imm32 */
+	imm32(t, bit);
+	jit_slow_jcc(t, JIT_E);
+}
+
+static bool read_base(struct x86_jit_tr *t, unsigned seg)
+{
+	unsigned r = t->op->rm;
+
+	jit_writes(t, r);
+	need_cr4(t, CR4_FSGSBASE);
+	jit_load(&t->a, JIT_RAX, JIT_FIELD(seg[seg].base), t->op->osize);
+	jit_def(t, r, JIT_RAX);
+	return true;
+}
+
+/* An address that is canonical in 57 bits only, or not at all, is the handler's. */
+static bool write_base(struct x86_jit_tr *t, unsigned seg)
+{
+	struct jit_asm *a = &t->a;
+
+	need_cr4(t, CR4_FSGSBASE);
+	jit_op_rr(a, 0x89, jit_use(t, t->op->rm, JIT_RCX), JIT_RCX, t->op->osize);
+	jit_mov_rr(a, JIT_RAX, JIT_RCX);
+	jit_op_rr(a, 0xc1, 7, JIT_RAX, 8); /* sar rax, 47 */
+	jit_8(a, 47);
+	jit_alu_ri(a, JIT_ADD, JIT_RAX, 1, 8);
+	jit_alu_ri(a, JIT_CMP, JIT_RAX, 1, 8);
+	jit_slow_jcc(t, JIT_A);
+	jit_store(a, JIT_RCX, JIT_FIELD(seg[seg].base), 8);
+	jit_store(a, JIT_RCX, JIT_FIELD(seg_base[seg]), 8);
+	return true;
+}
+
+static bool rdpkru(struct x86_jit_tr *t)
+{
+	unsigned count = (unsigned)jit_home(X86_RCX);
+
+	jit_writes(t, X86_RAX);
+	jit_writes(t, X86_RDX);
+	need_cr4(t, CR4_PKE);
+	jit_op_rr(&t->a, 0x85, count, count, 4);
+	jit_slow_jcc(t, JIT_NE);
+	jit_load(&t->a, JIT_RAX, JIT_FIELD(pkru), 4);
+	jit_def(t, X86_RAX, JIT_RAX);
+	jit_mov_imm(&t->a, JIT_RAX, 0);
+	jit_def(t, X86_RDX, JIT_RAX);
+	return true;
+}
+
+/* ---- CMPXCHG16B ---- */
+
+/*
+ * All of RAX, RCX and RDX is taken: the address is where RCX is at home otherwise, and a host
+ * fault puts that back before the handler is called.
+ */
+static bool cmpxchg16b(struct x86_jit_tr *t)
+{
+	unsigned home = (unsigned)jit_home(X86_RCX);
+	struct jit_asm *a = &t->a;
+	u32 begin;
+	u8 *over;
+
+	if (!(t->op->flags & X86_OP_MEM) || jit_home(X86_RDX) != JIT_RDX ||
+	    jit_home(X86_RBX) != JIT_RBX)
+		return false;
+	jit_mem(t, 16, true);
+	jit_test_ri(a, JIT_RCX, 15);
+	jit_slow_jcc(t, JIT_NE);
+	jit_writes(t, X86_RAX);
+	jit_writes(t, X86_RDX);
+	jit_flags_read(t);
+	jit_op_rr(a, 0x87, JIT_RCX, home, 8); /* xchg */
+	jit_mov_rr(a, JIT_RAX, jit_use(t, X86_RAX, JIT_RAX));
+	begin = (u32)(a->p - t->start);
+	jit_room(a);
+	jit_8(a, 0xf0);
+	jit_op_rm(a, 0x0fc7, 1, jit_at(home, 0), 8);
+	jit_mov_rr(a, home, JIT_RCX);
+	jit_room(a);
+	jit_8(a, 0xeb); /* jmp short */
+	over = a->p;
+	jit_8(a, 0);
+	t->nr_access = t->first_access;
+	t->access[t->nr_access++] = (struct jit_access){
+		.begin = begin,
+		.slow = (u32)(a->p - t->start),
+		.cold = JIT_OWN_LANDING,
+	};
+	jit_mov_rr(a, home, JIT_RCX);
+	jit_slow_jmp(t);
+	jit_bind8(a, over);
+	jit_def(t, X86_RAX, JIT_RAX);
+	jit_flags_set(t);
+	return true;
+}
+
 /* ---- Bit strings ---- */
 
 /*
@@ -174,6 +276,14 @@ bool jit_emit_system(struct x86_jit_tr *t)
 		return pause_hint(t);
 	if (sel == x86_sel_rdtsc || sel == x86_sel_rdtscp)
 		return rdtsc(t, sel == x86_sel_rdtscp);
+	if (sel == x86_sel_rdfsbase || sel == x86_sel_rdgsbase)
+		return read_base(t, sel == x86_sel_rdfsbase ? X86_FS : X86_GS);
+	if (sel == x86_sel_wrfsbase || sel == x86_sel_wrgsbase)
+		return write_base(t, sel == x86_sel_wrfsbase ? X86_FS : X86_GS);
+	if (sel == x86_sel_rdpkru)
+		return rdpkru(t);
+	if (sel == x86_sel_cmpxchg16b)
+		return cmpxchg16b(t);
 	if (t->parsed && t->in.flags & JIT_I_MEM && t->op->opnd & X86_OPND_REG_GPR &&
 	    (sel == x86_sel_bt || sel == x86_sel_bts || sel == x86_sel_btr || sel == x86_sel_btc))
 		return bit_string(t);
