@@ -672,7 +672,16 @@ static void test_frames(void **state)
 		code_len = 0;
 		while (insns--)
 			choose_of_frame();
-		code[code_len++] = rnd(2) ? 0xf4 : 0xc3;
+		/* push T_CODE + n; ret; n: hlt */
+		if (rnd(2)) {
+			u32 end = (u32)T_CODE + code_len + 6;
+
+			code[code_len++] = 0x68;
+			memcpy(code + code_len, &end, 4);
+			code_len += 4;
+			code[code_len++] = 0xc3;
+		}
+		code[code_len++] = 0xf4;
 		for (unsigned k = 0; k < 10; k++) {
 			u64 ends[] = { T_DATA, T_DATA + PAGE_SIZE, READ_ONLY, READ_ONLY + PAGE_SIZE, T_MEM + USED };
 
