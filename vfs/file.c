@@ -23,10 +23,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/log.h"
+#include "vfs/user.h"
 
 #define CHUNK_BITS 8
 #define CHUNK_SIZE (1u << CHUNK_BITS)
@@ -459,6 +461,25 @@ int vfs_open(const char *path, int flags)
 	return fd;
 }
 
+/* What a kernel answers for every descriptor before it asks the file, or 1. */
+static long descriptor_ioctl(int fd, u32 req, unsigned long arg)
+{
+	int on, flags;
+
+	switch (req) {
+	case FIOCLEX:
+	case FIONCLEX:
+		return fcntl(fd, F_SETFD, req == FIOCLEX ? FD_CLOEXEC : 0) < 0 ? -errno : 0;
+	case FIONBIO:
+		if (vfs_user_read(&on, arg, sizeof(on)))
+			return -EFAULT;
+		flags = fcntl(fd, F_GETFL);
+		return fcntl(fd, F_SETFL, on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK) < 0 ? -errno : 0;
+	default:
+		return 1;
+	}
+}
+
 long vfs_ioctl(int fd, unsigned long req, unsigned long arg)
 {
 	struct vfs_file *f = vfs_file_get(fd, NULL);
@@ -466,6 +487,11 @@ long vfs_ioctl(int fd, unsigned long req, unsigned long arg)
 
 	if (!f)
 		return -ENOTTY;
+	ret = descriptor_ioctl(fd, (u32)req, arg);
+	if (ret <= 0) {
+		vfs_file_put(f);
+		return ret;
+	}
 	/* Clients that keep the request in an int sign-extend it: only 32 bits count. */
 	ret = usable(f) ? f->ops->ioctl(f, (u32)req, arg) : -EIO;
 	vfs_file_put(f);

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -70,6 +71,17 @@ static void open_ioctl_close(void **state)
 	assert_int_equal(vfs_ioctl(fd, 7, 5), 105);
 	/* A sign-extended request is cut to 32 bits. */
 	assert_int_equal(vfs_ioctl(fd, 0xffffffffc008ae05ul, 1), 101);
+	assert_int_equal(last_req, 0xc008ae05);
+	/* These are the descriptor's, and do not reach the file. */
+	assert_int_equal(vfs_ioctl(fd, FIONBIO, (unsigned long)&(int){ 1 }), 0);
+	assert_true(fcntl(fd, F_GETFL) & O_NONBLOCK);
+	assert_int_equal(vfs_ioctl(fd, FIONBIO, (unsigned long)&(int){ 0 }), 0);
+	assert_false(fcntl(fd, F_GETFL) & O_NONBLOCK);
+	assert_int_equal(vfs_ioctl(fd, FIONBIO, 8), -EFAULT);
+	assert_int_equal(vfs_ioctl(fd, FIONCLEX, 0), 0);
+	assert_false(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+	assert_int_equal(vfs_ioctl(fd, FIOCLEX, 0), 0);
+	assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
 	assert_int_equal(last_req, 0xc008ae05);
 	child = (int)vfs_ioctl(fd, 1, 0);
 	assert_true(child >= 0 && child != fd);
