@@ -99,6 +99,9 @@ static int get_doorbell(struct vdpa_device *d, u16 vq, int *fd, u64 *off)
 {
 	struct ifcvf_hw *hw = hw_of(d);
 
+	/* What a queue is given is as long as the distance to the next one, and only a page can be mapped. */
+	if (hw->notify_multiplier && hw->notify_multiplier != PAGE_SIZE)
+		return -EOPNOTSUPP;
 	*fd = vfunc_doorbell_file(host_func(hw->host));
 	*off = hw->notify_off + hw->vring[vq].doorbell;
 	return *fd < 0 ? -EOPNOTSUPP : 0;

@@ -364,10 +364,12 @@ int vhost_vdpa_doorbell(struct vhost_vdpa *v, u64 vq, size_t len, int prot, int 
 {
 	int fd, ret;
 
-	if (len != PAGE_SIZE || !(flags & MAP_SHARED) || (prot & PROT_READ) || vq >= v->dev->nvqs)
+	if (len != PAGE_SIZE || !(flags & MAP_SHARED) || (prot & PROT_READ) || vq > UINT16_MAX)
 		return -EINVAL;
 	if (!v->dev->ops->get_doorbell)
 		return -ENOTSUPP;
+	if (vq >= v->dev->nvqs)
+		return -EINVAL;
 	vhost_dev_lock(v);
 	ret = v->dev->ops->get_doorbell(v->dev, (u16)vq, &fd, off);
 	vhost_dev_unlock(v);

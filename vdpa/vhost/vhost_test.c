@@ -746,6 +746,13 @@ static void test_use_va(void **state_)
 	close(memfd);
 }
 
+static int unaligned_doorbell(struct vdpa_device *d, u16 vq, int *fd, u64 *off)
+{
+	*fd = -1;
+	*off = 4;
+	return 0;
+}
+
 static void test_doorbell(void **state_)
 {
 	u64 off;
@@ -754,7 +761,12 @@ static void test_doorbell(void **state_)
 	assert_int_equal(vhost_vdpa_doorbell(v, 0, 2 * PAGE_SIZE, PROT_WRITE, MAP_SHARED, &off), -EINVAL);
 	assert_int_equal(vhost_vdpa_doorbell(v, 0, PAGE_SIZE, PROT_WRITE | PROT_READ, MAP_SHARED, &off), -EINVAL);
 	assert_int_equal(vhost_vdpa_doorbell(v, 0, PAGE_SIZE, PROT_WRITE, MAP_PRIVATE, &off), -EINVAL);
+	/* Without doorbells nobody asks whether there is such a queue. */
+	assert_int_equal(vhost_vdpa_doorbell(v, 3, PAGE_SIZE, PROT_WRITE, MAP_SHARED, &off), -524);
+	assert_int_equal(vhost_vdpa_doorbell(v, 65536, PAGE_SIZE, PROT_WRITE, MAP_SHARED, &off), -EINVAL);
+	f->ops.get_doorbell = unaligned_doorbell;
 	assert_int_equal(vhost_vdpa_doorbell(v, 3, PAGE_SIZE, PROT_WRITE, MAP_SHARED, &off), -EINVAL);
+	assert_int_equal(vhost_vdpa_doorbell(v, 2, PAGE_SIZE, PROT_WRITE, MAP_SHARED, &off), -EINVAL);
 }
 
 /* ---- G.B 10 ---- */
