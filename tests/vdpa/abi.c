@@ -100,6 +100,8 @@ static void control_node(void **state)
 	assert_int_equal(vfs_ioctl(control, VDUSE_CREATE_DEV, BAD), -EFAULT);
 	assert_int_equal(vfs_ioctl(control, VDUSE_DESTROY_DEV, BAD), -EFAULT);
 	assert_int_equal(vfs_ioctl(control, 0x8144, BAD), -EINVAL);
+	assert_int_equal(vfs_read(control, &v, sizeof(v)), -EINVAL);
+	assert_int_equal(vfs_write(control, &v, sizeof(v)), -EINVAL);
 	assert_int_equal(poll(&p, 1, 0), 1);
 
 	/* The configuration space cannot be read: after the struct's own refusals. */

@@ -83,8 +83,21 @@ static void control_release(struct vfs_file *f)
 	vdpa_chan_free(f->priv);
 }
 
+/* The node has neither operation; what stands in for it has. */
+static ssize_t control_read(struct vfs_file *f, void *buf, size_t len)
+{
+	return -EINVAL;
+}
+
+static ssize_t control_write(struct vfs_file *f, const void *buf, size_t len)
+{
+	return -EINVAL;
+}
+
 static const struct vfs_file_ops control_ops = {
 	.ioctl = control_ioctl,
+	.read = control_read,
+	.write = control_write,
 	.release = control_release,
 };
 
