@@ -94,7 +94,7 @@ const struct cmd cmd_vdpa = {
 "\n"
 "  -j, --json     print JSON\n"
 "  -p, --pretty   in lines\n"
-"  -n             accepted, as there\n"
+"  -n             accepted, without effect\n"
 "  -V, --Version  print the version\n"
 "\n"
 "vduse sets how long a VDUSE daemon may take to answer (30; 0: for ever), and the size of\n"
@@ -104,6 +104,7 @@ const struct cmd cmd_vdpa = {
 "until a signal ends it; 'userkvm boot -d vdpa:DEV' makes it a machine's disk, and\n"
 "'userkvm boot -n vdpa:DEV' a network device its network.\n"
 "\n"
-"Exit status: 0, or 1 after a line on standard error; of the hub 125.\n",
+"Exit status: 0, or 1 after a line on standard error, 2 if node, vduse, nbd or hub do not\n"
+"understand their arguments; of a hub that cannot start 125.\n",
 	.run = cmd_vdpa_run,
 };

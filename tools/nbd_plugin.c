@@ -22,7 +22,7 @@
 
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 
-static char *device;
+static char *device, *own_socket;
 static bool readonly;
 static struct vblk *_Atomic blk;
 
@@ -32,6 +32,11 @@ static int plugin_config(const char *key, const char *value)
 		free(device);
 		device = strdup(value);
 		return device ? 0 : -1;
+	}
+	if (!strcmp(key, "remove")) {
+		free(own_socket);
+		own_socket = nbdkit_absolute_path(value);
+		return own_socket ? 0 : -1;
 	}
 	nbdkit_error("unknown parameter '%s'", key);
 	return -1;
@@ -134,8 +139,14 @@ static void watch_stop(void)
 	close(unload_fd);
 }
 
-/* Threads begin in the process that stays. */
-static int plugin_after_fork(void)
+/* nbdkit leaves the socket that it made; its next server would find it in use. */
+static void remove_socket(void)
+{
+	if (own_socket)
+		unlink(own_socket);
+}
+
+static int open_device(void)
 {
 	/* What a client of NBD gives us is split over bounce memory anyway; sleepers are nbdkit's threads. */
 	struct vblk_cfg cfg = { 0 };
@@ -161,11 +172,24 @@ static int plugin_after_fork(void)
 	return 0;
 }
 
+/* Threads begin in the process that stays. Its socket is there already. */
+static int plugin_after_fork(void)
+{
+	int ret = open_device();
+
+	if (ret)
+		remove_socket();
+	return ret;
+}
+
 static void plugin_unload(void)
 {
 	watch_stop();
-	if (blk)
+	if (blk) {
+		remove_socket();
 		vblk_close(blk);
+	}
+	free(own_socket);
 	free(device);
 }
 
@@ -276,7 +300,8 @@ static struct nbdkit_plugin plugin = {
 	.longname = "vDPA block device of userkvm",
 	.config = plugin_config,
 	.config_complete = plugin_complete,
-	.config_help = "device=NAME (required) name of the vDPA device",
+	.config_help = "device=NAME (required) name of the vDPA device\n"
+		       "remove=FILE the server's socket, to be removed at the end",
 	.magic_config_key = "device",
 	.after_fork = plugin_after_fork,
 	.unload = plugin_unload,

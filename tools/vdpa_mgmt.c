@@ -382,7 +382,7 @@ static int put_option(struct vdpa_req *r, const char *word, const char *value)
 		return !vdpa_req_attr(r, VDPA_ATTR_DEV_NET_CFG_MACADDR, &mac, sizeof(mac));
 	}
 	if (!strcmp(word, "mtu") || !strcmp(word, "max_vqp")) {
-		if (!parse_num(value, 10, UINT16_MAX, &v))
+		if (!parse_num(value, 0, UINT16_MAX, &v))
 			return fail("%s: \"%s\" is no number below 65536", word, value);
 		v16 = (u16)v;
 		return !vdpa_req_attr(r, *word == 'm' && word[1] == 't' ? VDPA_ATTR_DEV_NET_CFG_MTU :
@@ -454,7 +454,7 @@ static int dev_vstats(struct show *s, char **argv)
 	if (!vdpa_req_str(&r, VDPA_ATTR_DEV_NAME, *argv))
 		return fail("%s: too long", *argv);
 	if (argv[1]) {
-		if (!is(argv[1], "qidx") || !argv[2] || argv[3] || !parse_num(argv[2], 10, UINT32_MAX, &index))
+		if (!is(argv[1], "qidx") || !argv[2] || argv[3] || !parse_num(argv[2], 0, UINT32_MAX, &index))
 			return usage_vstats();
 		index32 = (u32)index;
 		if (!vdpa_req_attr(&r, VDPA_ATTR_DEV_QUEUE_INDEX, &index32, sizeof(index32)))

@@ -6,6 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/types.h"
@@ -15,6 +18,27 @@
 
 #define PLUGIN "nbdkit-userkvm-plugin.so"
 
+/*
+ * A socket whose server was killed is in nobody's use, but in the way. The probe is of another kind than a
+ * server's socket, so one that lives does not hear of it: it gets EPROTOTYPE.
+ */
+static void remove_stale(const char *path)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	struct stat st;
+	int s;
+
+	if (strlen(path) >= sizeof(a.sun_path) || lstat(path, &st) < 0 || !S_ISSOCK(st.st_mode))
+		return;
+	strcpy(a.sun_path, path);
+	s = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (s < 0)
+		return;
+	if (connect(s, (const struct sockaddr *)&a, sizeof(a)) < 0 && errno == ECONNREFUSED)
+		unlink(path);
+	close(s);
+}
+
 int vdpa_nbd(const struct cmd *cmd, int argc, char **argv)
 {
 	static const struct option options[] = {
@@ -23,8 +47,8 @@ int vdpa_nbd(const struct cmd *cmd, int argc, char **argv)
 		{ "threads", required_argument, NULL, 't' },
 		{ 0 },
 	};
-	const char *socket = NULL, *threads = "16", *nbdkit[20];
-	char plugin[PATH_MAX], device[300];
+	const char *path = NULL, *threads = "16", *nbdkit[20];
+	char plugin[PATH_MAX], device[300], end[PATH_MAX];
 	bool readonly = false;
 	unsigned n = 0;
 	int c;
@@ -33,7 +57,7 @@ int vdpa_nbd(const struct cmd *cmd, int argc, char **argv)
 	while ((c = getopt_long(argc, argv, ":s:rt:", options, NULL)) != -1) {
 		switch (c) {
 		case 's':
-			socket = optarg;
+			path = optarg;
 			break;
 		case 'r':
 			readonly = true;
@@ -49,17 +73,19 @@ int vdpa_nbd(const struct cmd *cmd, int argc, char **argv)
 	}
 	if (argc - optind != 1)
 		return cmd_usage(cmd, "nbd: one device name is needed");
-	if (!socket)
+	if (!path)
 		return cmd_usage(cmd, "nbd: --socket FILE is missing");
 	if (installed_find(PLUGIN, plugin)) {
 		fprintf(stderr, "userkvm vdpa nbd: no %s: build with nbdkit-plugin-dev installed\n", PLUGIN);
 		return EXIT_ERROR;
 	}
+	remove_stale(path);
 	snprintf(device, sizeof(device), "device=%s", argv[optind]);
+	snprintf(end, sizeof(end), "remove=%s", path);
 	nbdkit[n++] = "nbdkit";
 	nbdkit[n++] = "-f";
 	nbdkit[n++] = "-U";
-	nbdkit[n++] = socket;
+	nbdkit[n++] = path;
 	nbdkit[n++] = "-t";
 	nbdkit[n++] = threads;
 	if (readonly)
@@ -68,6 +94,7 @@ int vdpa_nbd(const struct cmd *cmd, int argc, char **argv)
 	nbdkit[n++] = "--filter=blocksize";
 	nbdkit[n++] = plugin;
 	nbdkit[n++] = device;
+	nbdkit[n++] = end;
 	nbdkit[n] = NULL;
 	execvp(nbdkit[0], (char *const *)(uintptr_t)nbdkit);
 	fprintf(stderr, "userkvm vdpa nbd: nbdkit: %s%s\n", strerror(errno),

@@ -154,6 +154,7 @@ refuses "G.C 2: a VDUSE device that no daemon made" "no daemon has made" v dev a
 refuses "G.C 2: one device for a card" "has its device already" v dev add name nic2 mgmtdev pci/0000:01:00.0
 refuses "no name" "name is not set" v dev add mgmtdev vdpasim_net
 refuses "no parent" "handle not set" v dev add name x
+refuses "numbers as iproute2 reads them" "Numerical result out of range" v dev add name x mgmtdev vdpasim_net mtu 0x43
 refuses "a number that is none" "mtu" v dev add name x mgmtdev vdpasim_net mtu 1e3
 refuses "a word that is none" "Unknown option" v dev add name x mgmtdev vdpasim_net colour red
 refuses "a command that is none" "not found" v dev paint
@@ -182,6 +183,12 @@ wrong "--idle wants a number" v hub --idle
 wrong "not 'x'" v hub --idle x
 wrong "without a device's name" "$userkvm" boot -n vdpa:
 wrong "modes are" "$userkvm" boot -n vdpb:x
+
+# What is in the way of a socket and is none stays.
+echo precious >"$tmp/precious"
+v nbd nobody --socket "$tmp/precious" >/dev/null 2>"$tmp/why"
+[ "$(cat "$tmp/precious")" = precious ]
+ok $? "nbd does not remove a file"
 
 # ---- iproute2's own tool ----
 if [ -x /usr/sbin/vdpa ] && [ -z "${USERKVM_SANITIZED:-}" ]; then
