@@ -70,6 +70,13 @@ static void poll(struct x86_jit_tr *t, const u8 *out)
 	}
 }
 
+/* Behind a jump: the head of a loop is fetched as few pieces as there can be. */
+static void align(struct jit_asm *a)
+{
+	while ((u64)a->p % 32 && !a->full)
+		jit_8(a, 0x90);
+}
+
 static void second(struct x86_jit_tr *t)
 {
 	struct jit_loop *l = &t->loop;
@@ -78,6 +85,8 @@ static void second(struct x86_jit_tr *t)
 
 	out = a->p;
 	jit_bind_to(jit_jmp(a), t->out);
+	if (!l->hoists)
+		align(a);
 	jit_bind(a, l->from);
 	t->flags = l->flags;
 	if (l->hoists) {
@@ -111,6 +120,7 @@ static void third(struct x86_jit_tr *t)
 	t->flags = l->flags;
 	jit_hoist_promote(t);
 	promoted = jit_jmp(a);
+	align(a);
 	l->pre = a->p;
 	t->flags = l->flags;
 	t->flags.where = JIT_FL_LIVE;
