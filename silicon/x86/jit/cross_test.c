@@ -14,7 +14,7 @@
 #include <cmocka.h>
 
 #include "silicon/x86/sys/sys.h"
-#include "silicon/x86/test_cpu.h"
+#include "silicon/x86/jit/test_pair.h"
 
 #define FIRST (T_MEM + 0x2000)
 #define SECOND (FIRST + PAGE_SIZE)
@@ -182,16 +182,12 @@ static void test_absent(void **state)
 
 static int setup(void **state)
 {
-	setenv("USERKVM_JIT_HOT", "0", 1);
-	cpus[0] = test_cpu_new();
-	cpus[1] = x86_cpu_new(x86_model_find("intel"), 1);
-	return x86_set_engine(cpus[0], X86_ENGINE_INTERP) || x86_set_engine(cpus[1], X86_ENGINE_JIT);
+	return test_pair_new(cpus);
 }
 
 static int teardown(void **state)
 {
-	x86_cpu_free(cpus[1]);
-	test_cpu_free(cpus[0]);
+	test_pair_free(cpus);
 	return 0;
 }
 

@@ -14,7 +14,7 @@
 
 #include "silicon/x86/decode/codepage.h"
 #include "silicon/x86/jit/test_gen.h"
-#include "silicon/x86/test_cpu.h"
+#include "silicon/x86/jit/test_pair.h"
 
 #define RUNS 600
 #define PAGE (T_MEM + 0x4000)		/* f(), and data */
@@ -189,18 +189,16 @@ static void test_end(void **state)
 
 static int setup(void **state)
 {
-	setenv("USERKVM_JIT_HOT", "0", 1);
-	cpus[0] = test_cpu_new();
-	cpus[1] = x86_cpu_new(x86_model_find("intel"), 1);
+	int err = test_pair_new(cpus);
+
 	test_mode(cpus[0], X86_MODE_64, 8);
 	test_mode(cpus[1], X86_MODE_64, 8);
-	return x86_set_xcr0(cpus[0], 7) || x86_set_xcr0(cpus[1], 7) || x86_set_engine(cpus[0], X86_ENGINE_INTERP) || x86_set_engine(cpus[1], X86_ENGINE_JIT);
+	return err || x86_set_xcr0(cpus[0], 7) || x86_set_xcr0(cpus[1], 7);
 }
 
 static int teardown(void **state)
 {
-	x86_cpu_free(cpus[1]);
-	test_cpu_free(cpus[0]);
+	test_pair_free(cpus);
 	return 0;
 }
 

@@ -14,7 +14,7 @@
 #include <cmocka.h>
 
 #include "silicon/x86/jit/test_gen.h"
-#include "silicon/x86/test_cpu.h"
+#include "silicon/x86/jit/test_pair.h"
 
 #define PAGES 8
 #define RUNS 4000
@@ -202,17 +202,15 @@ static void test_vanished(void **state)
 
 static int setup(void **state)
 {
-	setenv("USERKVM_JIT_HOT", "0", 1);
-	cpus[0] = test_cpu_new();
-	cpus[1] = x86_cpu_new(x86_model_find("intel"), 1);
+	int err = test_pair_new(cpus);
+
 	enter_mode(X86_MODE_64, 8);
-	return x86_set_engine(cpus[0], X86_ENGINE_INTERP) || x86_set_engine(cpus[1], X86_ENGINE_JIT);
+	return err;
 }
 
 static int teardown(void **state)
 {
-	x86_cpu_free(cpus[1]);
-	test_cpu_free(cpus[0]);
+	test_pair_free(cpus);
 	return 0;
 }
 
